@@ -1,0 +1,103 @@
+/**
+ * What a plugin is and what it may use. A plugin is a factory that returns a plain object of
+ *  - gates (present tense): may refuse; the first refusal wins,
+ *  - owners: routes of topics and methods of RPC, each with exactly one owner, checked at start,
+ *  - watchers (past tense): are told, cannot refuse; what they throw is logged.
+ * Plugins never import each other, nor aedes.
+ */
+import type { Static, TSchema } from 'typebox'
+import type { Config } from './config.js'
+import type { Refusal } from './errors.js'
+import type { LogWriter } from './log-writer.js'
+import type { Hub } from './hub.js'
+import type { Logger } from './logger.js'
+import type { LogEntry, Store } from './store/store.js'
+import type { ConversationId, RoutePattern } from './topics.js'
+
+/** Who speaks: the verified user of a token. */
+export interface Identity {
+  user: string
+  /** ms since 1970 at which the identity ends; undefined: never. */
+  expiresTs?: number
+  /** s since 1970 at which the token was issued; undefined if it does not say. */
+  issuedAt?: number
+  /** The token's scope is `admin`: may call /v1/admin and nothing is published in its name. */
+  admin: boolean
+}
+
+/** One connected client, as plugins see it. `user` is '' for an anonymous client. */
+export interface Caller {
+  readonly user: string
+  /** '' for a call by HTTP. */
+  readonly device: string
+}
+
+export interface Publish {
+  topic: string
+  payload: Buffer
+  qos: 0 | 1 | 2
+  retain: boolean
+  dup: boolean
+  packetId: number
+}
+
+/** A publish on an owned route. `id` is what stands for `{peer}`, `{group}` or `{method}`. */
+export interface RoutedPublish extends Publish {
+  id: string
+  caller: Caller
+  /** Answers with an ack on u/{me}/ack and, for QoS > 0, lets the protocol acknowledge. Call once, with the result. */
+  done(outcome: PublishOutcome): void
+}
+
+export type PublishOutcome =
+  | { kind: 'stored'; id: string; conv: ConversationId; seq: number; ts: number; dup: boolean }
+  | { kind: 'done' }
+  /** Refused for good; `id` is the message id if it could be read. */
+  | { kind: 'refused'; id: string | undefined; error: Refusal }
+  /** Not acknowledged at all: the connection is closed so that the client retries. */
+  | { kind: 'unavailable'; why: string }
+
+/** Handles one publish; must call `publish.done` once, now or later. Must not throw. */
+export type RouteHandler = (publish: RoutedPublish) => void
+
+export interface Method<S extends TSchema = TSchema> {
+  /** One schema for MQTT, HTTP and the docs; unknown fields are refused. */
+  params: S
+  /** Throws a Refusal for what the caller did wrong. */
+  handle(caller: Caller, params: Static<S>): Promise<object>
+}
+
+/** Keeps the type of `params` in `handle`. */
+export const method = <S extends TSchema>(params: S, handle: Method<S>['handle']): Method => ({ params, handle }) as unknown as Method
+
+export interface Plugin {
+  name: string
+  // gates
+  /** Verifies a token. undefined: not mine. A Refusal: refused. Called once per connect and HTTP request. */
+  authenticate?(token: string): Promise<Identity | Refusal | undefined>
+  /** Every publish of a client, before its route is called. Synchronous: it is on the hot path. */
+  authorizePublish?(caller: Caller, publish: Publish): Refusal | undefined
+  /** May this client publish to / receive from an application topic? true, false, or undefined: no opinion (default: no). */
+  authorizeOpenPublish?(caller: Caller, topic: string): boolean | undefined
+  authorizeOpenSubscribe?(caller: Caller, filter: string): boolean | undefined
+  /** Checked at every forward of an application topic; synchronous. */
+  authorizeOpenForward?(caller: Caller, topic: string): boolean | undefined
+  // owners
+  routes?: Partial<Record<RoutePattern, RouteHandler>>
+  methods?: Record<string, Method>
+  // watchers
+  onMessageStored?(conv: ConversationId, entry: LogEntry): void
+  onConnected?(caller: Caller): void
+  onDisconnected?(caller: Caller): void
+}
+
+/** What a plugin may use. */
+export interface PluginServer {
+  readonly config: Config
+  readonly logger: Logger
+  readonly store: Store
+  readonly log: LogWriter
+  readonly hub: Hub
+}
+
+export type PluginFactory = (server: PluginServer) => Plugin

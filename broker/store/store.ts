@@ -1,0 +1,180 @@
+/**
+ * What Parley needs of a store. Every implementation passes `test/contract/`; where a contract below and an
+ * implementation differ, the implementation is wrong.
+ *
+ * Durability: a promise of a writing method resolves when the write survives kill -9 and power loss, and rejects
+ * with `StoreUnavailable` when the store cannot be written now (disk full, no primary). After a rejection
+ * nothing of that call is visible, or the implementation finds out by itself when the call is repeated.
+ */
+import type { ConversationId } from '../topics.js'
+
+/** The store cannot be written or read now; the call may be repeated later. */
+export class StoreUnavailable extends Error {
+  override name = 'StoreUnavailable'
+}
+
+/** One entry of a conversation's log. */
+export interface LogEntry {
+  /** 1, 2, 3 … in each conversation. */
+  seq: number
+  /** Server time, ms since 1970. */
+  ts: number
+  from: string
+  /** The sender's device id; '' when no session sent it. Never shown to others. */
+  device: string
+  /** Message id, unique per (conversation, sender). */
+  id: string
+  /** The stored form as UTF-8 JSON, exactly as it is delivered, `seq` and `ts` included. */
+  payload: Buffer
+}
+
+/** A send without an id of its own, remembered so that its MQTT retransmission can be recognised. */
+export interface Retransmit {
+  /** `user/device` of the sending session. */
+  session: string
+  packetId: number
+  /** Digest of topic and payload. */
+  digest: string
+}
+
+export type Role = 'owner' | 'admin' | 'member'
+
+/** Sequence numbers that a member may see; both ends inclusive, `to` undefined while a member. */
+export interface Span {
+  from: number
+  to?: number
+}
+
+export interface MemberRecord {
+  user: string
+  /** undefined: was a member once. */
+  role: Role | undefined
+  /** When the user may see what; ascending, not overlapping; the last one is open for a present member. */
+  spans: Span[]
+}
+
+export interface GroupRecord {
+  group: string
+  name: string
+  createdTs: number
+  membersMax: number
+  dissolved?: boolean
+  avatar_url?: string
+}
+
+/** What one append does to the directory, in the same commit. */
+export type Effect = { kind: 'group'; record: GroupRecord } | { kind: 'member'; group: string; record: MemberRecord }
+
+/** Entries of one conversation, to be written at `head` + 1 … */
+export interface ConversationAppend {
+  conv: ConversationId
+  /** The head that the writer knows; entries[0].seq === head + 1 and so on without a gap. */
+  head: number
+  entries: LogEntry[]
+  effects: Effect[]
+  retransmits: (Retransmit & { seq: number })[]
+}
+
+/** What is known of an earlier send. */
+export interface SentRecord {
+  conv: ConversationId
+  seq: number
+}
+
+export interface MessageLog {
+  /**
+   * Writes the entries of all conversations in one commit.
+   * Atomic per conversation: all its entries with effects, the index (conv, from, id) → seq, `sent` positions and the
+   * conversation's row for every direct participant, or nothing. Resolves when durable, with the conversations whose
+   * head was no longer `head` (another writer was faster): for these nothing was written.
+   * Never leaves a gap: if seq n can be read, so can 1 … n−1.
+   */
+  append(batch: readonly ConversationAppend[]): Promise<ConversationId[]>
+  /** The last seq, 0 for a conversation without entries. */
+  head(conv: ConversationId): Promise<number>
+  /** Head and ts of the last entry of each; 0 and 0 where there is none. Same order as asked. */
+  heads(convs: readonly ConversationId[]): Promise<{ head: number; ts: number }[]>
+  /** The seq under which (conv, from, id) is stored, for ever. Sees all that append has resolved. */
+  findSent(conv: ConversationId, from: string, id: string): Promise<number | undefined>
+  /** The last send without id of this session and packet id, if its digest is the same. */
+  findRetransmit(retransmit: Retransmit): Promise<(SentRecord & { ts: number }) | undefined>
+  /** Entries from…to (inclusive) in ascending seq, at most `limit` and about `bytesMax` of payload, at least one if there is one. */
+  read(conv: ConversationId, from: number, to: number, limit: number, bytesMax?: number): Promise<LogEntry[]>
+}
+
+/** One row of a user's list of conversations. */
+export interface ConversationRow {
+  conv: ConversationId
+  /** Read position; 0 if nothing was read. */
+  read: number
+  /** Seq of the user's own last message; 0 if there is none. */
+  sent: number
+  /** Spans of a group; undefined in a direct conversation (all of it is visible). */
+  spans?: Span[]
+}
+
+export interface UserRecord {
+  user: string
+  createdTs: number
+  /** Tokens issued before this (s since 1970) are refused. */
+  tokensFrom?: number
+}
+
+export interface Directory {
+  user(user: string): Promise<UserRecord | undefined>
+  /** Creates or replaces. */
+  putUser(record: UserRecord): Promise<void>
+  group(group: string): Promise<GroupRecord | undefined>
+  /** All members, present and past. */
+  members(group: string): Promise<MemberRecord[]>
+  member(group: string, user: string): Promise<MemberRecord | undefined>
+  /** Every conversation the user takes or took part in, in no particular order. */
+  conversationsOf(user: string): Promise<ConversationRow[]>
+  conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined>
+  /** Moves read positions forwards; a lower one changes nothing. One commit. */
+  setRead(positions: readonly { user: string; conv: ConversationId; seq: number }[]): Promise<void>
+}
+
+export interface SessionRecord {
+  user: string
+  device: string
+  createdTs: number
+  /** When the session was last seen connected, ms. */
+  seenTs: number
+}
+
+/** Cursors of persistent sessions: per conversation the last seq of the acknowledged prefix. */
+export interface SessionStore {
+  /** The stored session, or undefined. */
+  get(user: string, device: string): Promise<SessionRecord | undefined>
+  list(user: string): Promise<SessionRecord[]>
+  /** Creates the session with these cursors, in place of an older one of that name. */
+  create(record: SessionRecord, cursors: ReadonlyMap<ConversationId, number>): Promise<void>
+  /** All cursors of the session; a conversation without one starts at 0. */
+  cursors(user: string, device: string): Promise<Map<ConversationId, number>>
+  /**
+   * Written behind, in one commit; each replaces the earlier value. A session that was removed meanwhile is left alone.
+   * `seenTs` is set for every session named.
+   */
+  saveCursors(cursors: readonly { user: string; device: string; conv: ConversationId; seq: number }[], seenTs: number): Promise<void>
+  remove(user: string, device: string): Promise<void>
+}
+
+/** A small durable map for Aedes' state of open topics (retained messages, subscriptions, queues). Keys ≤ 1 kB, ordered by bytes. */
+export interface KeyValueStore {
+  put(key: string, value: Buffer): Promise<void>
+  remove(key: string): Promise<void>
+  /** All pairs whose key starts with `prefix`, in key order. */
+  entries(prefix: string): AsyncIterable<{ key: string; value: Buffer }>
+}
+
+export interface Store {
+  readonly log: MessageLog
+  readonly directory: Directory
+  readonly sessions: SessionStore
+  readonly openTopics: KeyValueStore
+  /** Proves that a write can be committed now; rejects with StoreUnavailable. */
+  check(): Promise<void>
+  /** Resolves when everything written is on disk and the store is released. */
+  close(): Promise<void>
+}

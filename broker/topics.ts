@@ -1,0 +1,119 @@
+/**
+ * The topic table: which topics exist, who may use them for what, and how a conversation is named.
+ * topics.md has a row for each line of `topicTable`; a test holds the two equal. No other file spells a topic.
+ */
+
+/** Canonical name of a conversation: `u/alice/bob` (user ids in ascending order) or `g/team`. Never seen by clients. */
+export type ConversationId = string
+/** A conversation as one user sees it: `u/{peer}` or `g/{group}`; the field `conv` of the protocol. */
+export type Address = string
+
+const idPattern = /^[A-Za-z0-9_.~-]{1,64}$/
+
+/** User, group and device ids: `[A-Za-z0-9_.~-]{1,64}`. */
+export const isId = (id: string): boolean => idPattern.test(id)
+
+export const idRule = '1 to 64 characters of A-Z a-z 0-9 _ . ~ -'
+
+export const directConversation = (a: string, b: string): ConversationId => (a < b ? `u/${a}/${b}` : `u/${b}/${a}`)
+export const groupConversation = (group: string): ConversationId => `g/${group}`
+export const isGroup = (conv: ConversationId): boolean => conv.charCodeAt(0) === 103 // 'g'
+export const groupOf = (conv: ConversationId): string => conv.slice(2)
+
+/** The two users of a direct conversation, in canonical order (equal for a note to oneself). */
+export function usersOf(conv: ConversationId): [string, string] {
+  const slash = conv.indexOf('/', 2)
+  return [conv.slice(2, slash), conv.slice(slash + 1)]
+}
+
+/** The other user of a direct conversation. */
+export function peerOf(conv: ConversationId, me: string): string {
+  const [a, b] = usersOf(conv)
+  return a === me ? b : a
+}
+
+export const addressOf = (conv: ConversationId, me: string): Address => (isGroup(conv) ? conv : `u/${peerOf(conv, me)}`)
+
+/** `u/bob` as alice sees it → `u/alice/bob`; undefined when it is not an address. */
+export function conversationOf(address: string, me: string): ConversationId | undefined {
+  const id = address.slice(2)
+  if (!isId(id)) return undefined
+  if (address.startsWith('u/')) return directConversation(me, id)
+  if (address.startsWith('g/')) return groupConversation(id)
+  return undefined
+}
+
+/** The topic on which a session of `user` receives the messages of `conv`. */
+export const deliveryTopic = (conv: ConversationId, user: string): string => (isGroup(conv) ? `${conv}/msg` : `u/${user}/msg`)
+export const ackTopic = (user: string): string => `u/${user}/ack`
+export const eventTopic = (user: string): string => `u/${user}/event`
+export const rpcReplyTopic = (user: string): string => `u/${user}/rpc`
+
+/** Routes are what plugins own: the patterns a client publishes to. */
+export type RoutePattern = 'u/{peer}/msg' | 'g/{group}/msg' | 'u/{peer}/read' | 'g/{group}/read' | 'rpc/{method}'
+
+export interface TopicRow {
+  topic: string
+  direction: 'publish' | 'receive'
+  qos: 0 | 1
+  meaning: string
+}
+
+/** Every chat topic, as topics.md lists it. */
+export const topicTable: readonly TopicRow[] = [
+  { topic: 'u/{peer}/msg', direction: 'publish', qos: 1, meaning: 'send a message to a user' },
+  { topic: 'g/{group}/msg', direction: 'publish', qos: 1, meaning: 'send a message to a group' },
+  { topic: 'u/{peer}/read', direction: 'publish', qos: 1, meaning: 'I have read this conversation up to `seq`' },
+  { topic: 'g/{group}/read', direction: 'publish', qos: 1, meaning: 'I have read this group up to `seq`' },
+  { topic: 'rpc/{method}', direction: 'publish', qos: 1, meaning: 'call a method' },
+  { topic: 'u/{me}/msg', direction: 'receive', qos: 1, meaning: 'a direct message to me, or sent by another session of mine' },
+  { topic: 'g/{group}/msg', direction: 'receive', qos: 1, meaning: 'a message of a group I am in, sent by another session' },
+  { topic: 'u/{me}/ack', direction: 'receive', qos: 1, meaning: 'the result of what this session sent' },
+  { topic: 'u/{me}/event', direction: 'receive', qos: 1, meaning: '`ready` after connect, `read` from another device of mine' },
+  { topic: 'u/{me}/rpc', direction: 'receive', qos: 1, meaning: 'the reply to a call of this session' },
+]
+
+/** Where a published topic leads. `open` is an application topic; `chat` is reserved and has an owner or is unknown. */
+export type Target =
+  | { kind: 'route'; pattern: RoutePattern; id: string }
+  | { kind: 'unknown'; why: string }
+  | { kind: 'open' }
+  | { kind: 'reserved' }
+
+const routesByLeaf: Record<string, RoutePattern> = {
+  'u/msg': 'u/{peer}/msg',
+  'g/msg': 'g/{group}/msg',
+  'u/read': 'u/{peer}/read',
+  'g/read': 'g/{group}/read',
+}
+
+const open: Target = { kind: 'open' }
+const reserved: Target = { kind: 'reserved' }
+
+/** Decides by the topic alone where a PUBLISH goes. The first level `u`, `g`, `rpc` is Parley's, `$…` is nobody's, the rest is open. */
+export function targetOf(topic: string): Target {
+  if (topic.charCodeAt(0) === 36) return reserved // '$'
+  const first = topic.indexOf('/')
+  const root = first === -1 ? topic : topic.slice(0, first)
+  if (root !== 'u' && root !== 'g' && root !== 'rpc') return open
+  if (root === 'rpc') {
+    const method = topic.slice(4)
+    if (first !== -1 && /^[a-z_.]{1,64}$/.test(method)) return { kind: 'route', pattern: 'rpc/{method}', id: method }
+    return { kind: 'unknown', why: 'a method is called on rpc/{method}' }
+  }
+  const second = topic.indexOf('/', first + 1)
+  const pattern = second === -1 ? undefined : routesByLeaf[`${root}${topic.slice(second)}`]
+  if (first === -1 || pattern === undefined) {
+    return { kind: 'unknown', why: `nothing can be published on it; see topics.md for what exists under ${root}/` }
+  }
+  const id = topic.slice(first + 1, second)
+  if (!isId(id)) return { kind: 'unknown', why: `an id is ${idRule}` }
+  return { kind: 'route', pattern, id }
+}
+
+/** True for a filter that lies wholly under `u/`, `g/` or `rpc/`: it concerns chat and never reaches the open topics. */
+export function isChatFilter(filter: string): boolean {
+  const slash = filter.indexOf('/')
+  const root = slash === -1 ? filter : filter.slice(0, slash)
+  return root === 'u' || root === 'g' || root === 'rpc'
+}
