@@ -8,8 +8,8 @@
 import type { Static, TSchema } from 'typebox'
 import type { Config } from './config.js'
 import type { Refusal } from './errors.js'
-import type { LogWriter } from './log-writer.js'
 import type { Hub } from './hub.js'
+import type { LogWriter } from './log-writer.js'
 import type { Logger } from './logger.js'
 import type { LogEntry, Store } from './store/store.js'
 import type { ConversationId, RoutePattern } from './topics.js'
@@ -47,6 +47,8 @@ export interface RoutedPublish extends Publish {
   caller: Caller
   /** Answers with an ack on u/{me}/ack and, for QoS > 0, lets the protocol acknowledge. Call once, with the result. */
   done(outcome: PublishOutcome): void
+  /** Sends a payload to this session only; nothing when it is gone. */
+  reply(topic: string, payload: string): void
 }
 
 export type PublishOutcome =
@@ -91,7 +93,7 @@ export interface Plugin {
   onDisconnected?(caller: Caller): void
 }
 
-/** What a plugin may use. */
+/** What a plugin may use. `log.submit` is how anything gets into a conversation. */
 export interface PluginServer {
   readonly config: Config
   readonly logger: Logger

@@ -75,6 +75,13 @@ export interface ConversationAppend {
   retransmits: (Retransmit & { seq: number })[]
 }
 
+/** Names a send for ever. */
+export interface SentKey {
+  conv: ConversationId
+  from: string
+  id: string
+}
+
 /** What is known of an earlier send. */
 export interface SentRecord {
   conv: ConversationId
@@ -96,6 +103,8 @@ export interface MessageLog {
   heads(convs: readonly ConversationId[]): Promise<{ head: number; ts: number }[]>
   /** The seq under which (conv, from, id) is stored, for ever. Sees all that append has resolved. */
   findSent(conv: ConversationId, from: string, id: string): Promise<number | undefined>
+  /** The same for many, in the order asked; the log writer calls it once per batch. */
+  findSentAll(keys: readonly SentKey[]): Promise<(number | undefined)[]>
   /** The last send without id of this session and packet id, if its digest is the same. */
   findRetransmit(retransmit: Retransmit): Promise<(SentRecord & { ts: number }) | undefined>
   /** Entries from…to (inclusive) in ascending seq, at most `limit` and about `bytesMax` of payload, at least one if there is one. */

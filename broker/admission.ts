@@ -1,0 +1,94 @@
+/**
+ * Who may connect: verifies the token of a CONNECT, makes the user known, and opens the session. Called by the Aedes adapter
+ * between CONNECT and CONNACK. Fails closed, within a bounded time.
+ */
+import type { Config } from './config.js'
+import type { Connection } from './connection.js'
+import { Refusal } from './errors.js'
+import type { Hub } from './hub.js'
+import type { Logger } from './logger.js'
+import type { Metrics } from './metrics.js'
+import type { PluginHost } from './plugin-host.js'
+import type { Store } from './store/store.js'
+import { idRule, isId } from './topics.js'
+
+/** CONNACK codes [MQTT-3.2.2.3]. */
+const welcome = 0
+const badClientId = 2
+const serverUnavailable = 3
+const badCredentials = 4
+const notAuthorized = 5
+
+export interface AdmissionWorld {
+  config: Config
+  logger: Logger
+  metrics: Metrics
+  hub: Hub
+  plugins: PluginHost
+  store: Store
+}
+
+const verifyMsMax = 6_000
+
+export function createAdmission(world: AdmissionWorld) {
+  const { config, logger, metrics, hub, plugins, store } = world
+
+  const refused = (connection: Connection, code: number, reason: string): number => {
+    metrics.refusedConnects.inc({ reason })
+    logger.info(
+      { address: connection.transport.address, user: connection.connect?.username, device: connection.connect?.clientId, reason },
+      'connect refused',
+    )
+    return code
+  }
+
+  const admitAnonymous = (connection: Connection): number => {
+    if (!config.anonymous) return refused(connection, notAuthorized, 'no credentials')
+    connection.caller = { user: '', device: connection.connect?.clientId ?? '' }
+    return welcome
+  }
+
+  /** The CONNACK code. Afterwards the connection has its caller, identity and session. */
+  const admit = async (connection: Connection, username: string | undefined, password: string | undefined): Promise<number> => {
+    if (username === undefined) return admitAnonymous(connection)
+    const { clientId = '', clean = true } = connection.connect ?? {}
+    const device = clientId === '' ? `auto-${connection.serial}` : clientId
+    const identity = await within(verifyMsMax, plugins.authenticate(password ?? ''))
+    if (identity instanceof Refusal) {
+      return identity.code === 'unavailable'
+        ? refused(connection, serverUnavailable, 'store')
+        : refused(connection, badCredentials, 'bad token')
+    }
+    if (identity.user !== username || username === '') return refused(connection, badCredentials, 'the token is for another user')
+    if (!isId(device)) return refused(connection, badClientId, `a client id is ${idRule}`)
+    if (connection.isClosed) return serverUnavailable
+    connection.identity = identity
+    connection.caller = { user: username, device }
+    await ensureUser(store, username)
+    const opened = await hub.open({ user: username, device, persistent: !clean, outlet: connection })
+    if (connection.isClosed) hub.close(opened.session)
+    connection.opened = opened
+    return welcome
+  }
+
+  return async (connection: Connection, username: string | undefined, password: string | undefined): Promise<number> => {
+    try {
+      return await admit(connection, username, password)
+    } catch (error) {
+      logger.error({ err: error, ...connection.description() }, 'a connect could not be handled')
+      return refused(connection, serverUnavailable, 'fault')
+    }
+  }
+}
+
+/** A first connect makes a user known, so that others can write to him. */
+export async function ensureUser(store: Store, user: string): Promise<void> {
+  if ((await store.directory.user(user)) === undefined) await store.directory.putUser({ user, createdTs: Date.now() })
+}
+
+function within<Value>(ms: number, promise: Promise<Value>): Promise<Value> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
+    promise.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}

@@ -1,0 +1,152 @@
+/**
+ * The only file that knows Aedes, its hooks and its private parts. Aedes is the engine of sessions, protocol and
+ * application topics; chat never enters it. test/aedes-adapter.test.ts fails when an update changes what is relied on here:
+ * `client._nextId`, `client.conn`, the order authenticate → CONNACK → `connackSent`, `persistence.setup`.
+ */
+import { randomUUID } from 'node:crypto'
+import type { AedesPublishPacket, Client, Subscription } from 'aedes'
+import { Aedes } from 'aedes'
+import memory from 'aedes-persistence'
+import mqemitter from 'mqemitter'
+import type { AedesStream } from './aedes-stream.js'
+import type { Config } from './config.js'
+import type { Connection } from './connection.js'
+import { hubPacketIdMax } from './in-flight.js'
+import type { Logger } from './logger.js'
+import type { Caller } from './plugin.js'
+import type { PluginHost } from './plugin-host.js'
+import type { Store } from './store/store.js'
+
+const createOpenTopicsPersistence = (_: unknown) => (memory as unknown as () => object)()
+
+export interface AedesAdapterOptions {
+  config: Config
+  logger: Logger
+  plugins: PluginHost
+  store: Store
+  /** Verifies who connects and opens the session; the CONNACK code, 0 when welcome. */
+  admit(connection: Connection, username: string | undefined, password: string | undefined): Promise<number>
+  /** A will on a chat topic, after its client was lost. */
+  publishWill(caller: Caller, topic: string, payload: Buffer, retain: boolean): void
+}
+
+/** Private to Aedes, relied on here and tested. */
+interface PrivateClient {
+  _nextId: number
+  conn: AedesStream
+}
+
+/** Aedes takes packet ids from the upper half, the hub from the lower; this far up it starts over. */
+const aedesPacketIdRestart = 49_152
+const refusedSubscription = null
+
+/** Client ids inside Aedes: users and anonymous clients can never meet, since a user id has no `$`. */
+const scopedId = (username: string | undefined, clientId: string): string =>
+  `${username ?? '$anonymous'}/${clientId === '' ? randomUUID() : clientId}`
+
+export class AedesAdapter {
+  readonly #broker: Aedes
+  readonly #options: AedesAdapterOptions
+  readonly #connections = new WeakMap<object, Connection>()
+  /** Of a SUBSCRIBE with several filters only the granted ones may be stored. */
+  readonly #granted = new WeakSet<object>()
+
+  constructor(options: AedesAdapterOptions) {
+    this.#options = options
+    this.#broker = new Aedes({
+      mq: mqemitter({ concurrency: 0, matchEmptyLevels: true }),
+      persistence: createOpenTopicsPersistence({
+        store: options.store.openTopics,
+        isGranted: (sub: object) => this.#granted.has(sub),
+      }),
+      concurrency: 0,
+      connectTimeout: 60_000,
+      drainTimeout: options.config.slowClientMs,
+      queueLimit: 1_000,
+      maxClientsIdLength: 1_000,
+      preConnect: (client, packet, callback) => {
+        const connection = this.#connectionOf(client)
+        if (connection === undefined) return callback(new Error('connected without a connection'), false)
+        packet.clientId = scopedId(connection.connect?.username, packet.clientId)
+        packet.keepalive = 0 // The connection keeps it, at no cost per packet.
+        ;(client as unknown as PrivateClient)._nextId = hubPacketIdMax + 1
+        callback(null, true)
+      },
+      authenticate: (client, username, password, callback) => {
+        const connection = this.#connectionOf(client)
+        const code = connection === undefined ? Promise.resolve(3) : options.admit(connection, username, password?.toString())
+        code.then(
+          (returnCode) => {
+            if (returnCode === 0) callback(null, true)
+            else callback(Object.assign(new Error('refused'), { returnCode }), false)
+          },
+          callback as (error: Error) => void,
+        )
+      },
+      authorizePublish: (client, packet, callback) => this.#authorizePublish(client, packet as AedesPublishPacket, callback),
+      authorizeSubscribe: (client, sub, callback) => {
+        const mayReceive = this.#mayReceive(client, sub)
+        if (mayReceive) this.#granted.add(sub)
+        callback(null, mayReceive ? sub : refusedSubscription)
+      },
+      authorizeForward: (client, packet) => (this.#mayForward(client, packet) ? packet : undefined),
+    })
+    this.#broker.on('connackSent', (connack, client) => {
+      const code = (connack as unknown as { returnCode: number }).returnCode
+      if (code === 0) setImmediate(() => this.#connectionOf(client)?.connected())
+    })
+    this.#broker.on('error' as never, ((error: Error) => options.logger.error({ err: error }, 'fault of the application topics')) as never)
+    this.#broker.on('clientError', (client, error) => options.logger.debug({ err: error, client: client.id }, 'client error'))
+    this.#broker.on('connectionError', (_client, error) => options.logger.debug({ err: error }, 'connection error'))
+  }
+
+  async listen(): Promise<void> {
+    await this.#broker.listen()
+  }
+
+  #connectionOf(client: Client | null): Connection | undefined {
+    return client === null ? undefined : this.#connections.get(client.conn)
+  }
+
+  #callerOf(client: Client | null): Caller | undefined {
+    return this.#connectionOf(client)?.caller
+  }
+
+  /** A connection whose first packet is a valid CONNECT. */
+  handle(connection: Connection, stream: AedesStream): void {
+    this.#connections.set(stream, connection)
+    this.#broker.handle(stream as never)
+  }
+
+  /** Only application topics and wills come here; an error keeps a will from being sent. */
+  #authorizePublish(client: Client | null, packet: AedesPublishPacket, callback: (error?: Error | null) => void): void {
+    const caller = this.#callerOf(client)
+    if (caller === undefined) return callback(new Error('nobody published this'))
+    const { plugins, publishWill } = this.#options
+    if (plugins.authorizeOpenPublish(caller, packet.topic)) return callback(null)
+    callback(new Error(`${packet.topic} may not be published to`))
+    if (caller.user !== '') publishWill(caller, packet.topic, Buffer.from(packet.payload), packet.retain)
+  }
+
+  #mayReceive(client: Client, sub: Subscription): boolean {
+    const caller = this.#callerOf(client)
+    return caller !== undefined && this.#options.plugins.authorizeOpenSubscribe(caller, sub.topic)
+  }
+
+  /** The last gate of every application message; also where one that does not read is cut off. */
+  #mayForward(client: Client, packet: { topic: string }): boolean {
+    const connection = this.#connectionOf(client)
+    if (connection === undefined || connection.state === 'closed') return false
+    const inner = client as unknown as PrivateClient
+    if (inner._nextId <= hubPacketIdMax || inner._nextId > aedesPacketIdRestart) inner._nextId = hubPacketIdMax + 1
+    if (connection.unsentBytes > this.#options.config.socketBytesMax) {
+      connection.close('it does not read the application messages it has subscribed to')
+      return false
+    }
+    return this.#options.plugins.authorizeOpenForward(connection.caller, packet.topic)
+  }
+
+  close(): Promise<void> {
+    return new Promise((resolve) => this.#broker.close(() => resolve()))
+  }
+}

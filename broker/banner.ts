@@ -1,0 +1,63 @@
+/**
+ * What `parley start` prints when the server is up: where it is and what to do next. On loopback with an HS256 secret
+ * it offers commands that can be pasted, with real tokens for two demo users; elsewhere tokens are not shown.
+ */
+import { type Config, isLoopback } from './config.js'
+import { mintToken } from './token.js'
+import { deliveryTopic, directConversation } from './topics.js'
+
+export interface BannerFacts {
+  config: Config
+  mqttPort: number
+  httpPort: number
+  /** The HS256 secret; undefined when tokens come from elsewhere. */
+  secret: string | undefined
+  /** How this command line is called. */
+  command: string
+}
+
+export const demoUsers = ['alice', 'bob'] as const
+
+const tokenHours = 24
+
+export async function createBanner(facts: BannerFacts): Promise<string> {
+  const { config, mqttPort, httpPort, secret, command } = facts
+  const host = /^(0\.0\.0\.0|::)$/.test(config.host) ? 'localhost' : config.host
+  const urlHost = host.includes(':') ? `[${host}]` : host
+  const lines = [
+    'Parley is running.',
+    '',
+    `  Chat page   http://${urlHost}:${httpPort}/`,
+    `  MQTT        ${urlHost}:${mqttPort}   over WebSocket: ws://${urlHost}:${httpPort}/mqtt`,
+    '',
+  ]
+  if (secret === undefined) lines.push('Tokens come from your issuer: the user id is the user name, the token is the password.')
+  else if (isLoopback(config.host))
+    lines.push(...(await demoCommands(config, secret, host, mqttPort)), `A token for anybody else:  ${command} token carol`)
+  else lines.push(`A token for a user:  ${command} token alice`)
+  return `${lines.join('\n')}\n`
+}
+
+async function demoCommands(config: Config, secret: string, host: string, port: number): Promise<string[]> {
+  const [alice, bob] = demoUsers
+  const expiresInSeconds = tokenHours * 3600
+  const mint = (user: string) => mintToken({ secret, user, expiresInSeconds, issuer: config.jwtIssuer, audience: config.jwtAudience })
+  const topic = deliveryTopic(directConversation(alice, bob), bob)
+  const inbox = topic.replace(/[^/]*$/, '#')
+  const asBob = `-h ${host} -p ${port} -u ${bob} -P '${await mint(bob)}'`
+  const asAlice = `-h ${host} -p ${port} -u ${alice} -P '${await mint(alice)}'`
+  return [
+    `Try it: ${bob} listens in one terminal, ${alice} writes in another. The tokens are good for ${tokenHours} hours.`,
+    '',
+    `  mosquitto_sub ${asBob} -i phone -t '${inbox}' -q 1 -v`,
+    '',
+    `  mosquitto_pub ${asAlice} -i laptop -t ${topic} -q 1 -m 'hello'`,
+    '',
+    'The same without mosquitto:',
+    '',
+    `  npx mqtt sub ${asBob} -i tablet -t '${inbox}' -q 1 -v`,
+    '',
+    `  npx mqtt pub ${asAlice} -i desktop -t ${topic} -q 1 -m 'hello'`,
+    '',
+  ]
+}

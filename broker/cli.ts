@@ -1,0 +1,126 @@
+#!/usr/bin/env node
+/**
+ * The command line: `parley start` (the default) and `parley token`. What the operator got wrong is answered with
+ * a readable report on stderr and exit code 2; only a fault of the program shows a stack trace and exits with 1.
+ */
+import { readFileSync } from 'node:fs'
+import { basename, relative } from 'node:path'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { createBanner, demoUsers } from './banner.js'
+import { type Config, describeConfig, isLoopback, readConfig } from './config.js'
+import { OperatorError } from './operator-error.js'
+import { loadSecret } from './secret.js'
+import { stopOnSignal } from './stop-on-signal.js'
+import { mintToken } from './token.js'
+import { idRule, isId } from './topics.js'
+
+const secondsOf: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
+const ttlSecondsMax = 3650 * 86_400
+// Beyond the drain, which the server bounds itself.
+const closeGraceMs = 5000
+
+async function start({ printConfig }: { printConfig?: true }): Promise<void> {
+  const config = readConfig(process.env)
+  if (printConfig) {
+    process.stdout.write(`${describeConfig(config)}\n`)
+    return
+  }
+  const secret = secretOf(config)
+  // Loaded here, so that the other commands do not wait for it.
+  const { createServer } = await import('./server.js')
+  const starting = createServer(config)
+  const close = async () => (await starting).close()
+  stopOnSignal(process, close, config.drainMs + closeGraceMs, fail)
+  const server = await starting
+  if (secret?.generated && isLoopback(config.host)) await server.ensureUsers(demoUsers)
+  const { mqttPort, httpPort } = server
+  process.stdout.write(await createBanner({ config, mqttPort, httpPort, secret: secret?.secret, command: ownCommand() }))
+}
+
+/** The HS256 secret; undefined when tokens are verified by a key of their issuer. */
+function secretOf(config: Config): { secret: string; generated: boolean; path?: string; created?: boolean } | undefined {
+  if (config.jwtPublicKey !== undefined || config.jwksUrl !== undefined) return undefined
+  if (config.jwtSecret !== undefined) return { secret: config.jwtSecret, generated: false }
+  return { ...loadSecret(config.dataDir), generated: true }
+}
+
+interface TokenOptions {
+  ttl: number
+  scope?: 'admin'
+  dataDir?: string
+  json?: true
+}
+
+async function token(user: string, { ttl, scope, dataDir, json }: TokenOptions): Promise<void> {
+  if (!isId(user)) throw new OperatorError(`"${user}" is not a user id: it must be ${idRule}.`)
+  const config = readConfig(process.env, dataDir === undefined ? {} : { dataDir })
+  const secret = secretOf(config)
+  if (secret === undefined) {
+    const source = config.jwksUrl === undefined ? 'PARLEY_JWT_PUBLIC_KEY' : 'PARLEY_JWKS_URL'
+    throw new OperatorError(`Tokens come from your issuer, as ${source} is set: Parley has no key to sign one with.`)
+  }
+  if (secret.created) process.stderr.write(`There was no secret yet: made ${secret.path}\n`)
+  const expires_ts = Date.now() + ttl * 1000
+  const minted = await mintToken({
+    secret: secret.secret,
+    user,
+    expiresInSeconds: ttl,
+    scope,
+    issuer: config.jwtIssuer,
+    audience: config.jwtAudience,
+  })
+  process.stdout.write(json ? `${JSON.stringify({ user, token: minted, expires_ts })}\n` : `${minted}\n`)
+}
+
+function parseTtl(text: string): number {
+  const [, count, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? []
+  const seconds = Number(count) * (secondsOf[unit] ?? Number.NaN)
+  if (seconds >= 1 && seconds <= ttlSecondsMax) return seconds
+  throw new InvalidArgumentError('It must be a time such as 90s, 15m, 24h or 7d, at most 3650d.')
+}
+
+/** As the operator can type it again from the same folder. */
+function ownCommand(): string {
+  const script = process.argv[1] ?? ''
+  if (basename(script) !== 'parley') return `node ${relative(process.cwd(), script)}`
+  return script.includes('node_modules') ? 'npx parley' : 'parley'
+}
+
+function createProgram(): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+  const program = new Command('parley').description('An instant messaging server that any MQTT client can speak to.').version(version)
+  program.exitOverride().addHelpText('after', '\nSettings are environment variables; docs/configuration.md lists them.')
+  program
+    .command('start', { isDefault: true })
+    .description('run the server')
+    .option('--print-config', 'print the effective settings, secrets hidden, and exit')
+    .action(start)
+  program
+    .command('token')
+    .description('print a token with which a user can connect')
+    .argument('<user>', 'the user id')
+    .addOption(new Option('--ttl <time>', 'how long it is good for').argParser(parseTtl).default(secondsOf.d, '24h'))
+    .addOption(new Option('--scope <scope>', 'what it is for besides chat').choices(['admin']))
+    .option('--data-dir <path>', 'where the generated secret is, in place of PARLEY_DATA_DIR')
+    .option('--json', 'print {"user", "token", "expires_ts"} instead of the bare token')
+    .action(token)
+  return program
+}
+
+/** What the operator can mend is told without a stack trace. */
+function fail(error: unknown): never {
+  if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2)
+  const report = operatorReport(error)
+  process.stderr.write(`${report ?? (error instanceof Error ? error.stack : String(error))}\n`)
+  process.exit(report === undefined ? 1 : 2)
+}
+
+function operatorReport(error: unknown): string | undefined {
+  if (error instanceof OperatorError) return error.message
+  const { code, syscall, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number }
+  if (syscall !== 'listen' && syscall !== 'getaddrinfo') return undefined
+  const why = { EADDRINUSE: 'another program uses it', EACCES: 'this user may not use it' }[code ?? ''] ?? code
+  return `Cannot listen on ${address ?? 'PARLEY_HOST'}${port === undefined ? '' : ` port ${port}`}: ${why}. Change PARLEY_HOST, PARLEY_MQTT_PORT or PARLEY_HTTP_PORT.`
+}
+
+createProgram().parseAsync().catch(fail)

@@ -1,0 +1,179 @@
+/**
+ * Every setting there is: its name in Config, its environment variable, default, unit and meaning.
+ * docs/configuration.md has one row for each line; a test holds the two equal.
+ */
+import {
+  choice,
+  flag,
+  integer,
+  optionalText,
+  origins,
+  publicKey,
+  rate,
+  type Setting,
+  secretText,
+  text,
+  topicRules,
+} from './setting-kinds.js'
+import { idRule } from './topics.js'
+
+const kilobyte = 1024
+const megabyte = 1024 * kilobyte
+const hour = 3_600_000
+const secretBytesMin = 32
+
+export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+
+const noClusterYet = (): string[] => ['cluster mode is not there yet; unset it']
+
+function faultsOfSecret(secret: string): string[] {
+  if (secret.includes('-----BEGIN'))
+    return ['it is a PEM key, which is no secret for HS256; a public key belongs into PARLEY_JWT_PUBLIC_KEY']
+  const bytes = Buffer.byteLength(secret)
+  return bytes < secretBytesMin
+    ? [`it has ${bytes} bytes and must have at least ${secretBytesMin}; make one with: openssl rand -base64 48`]
+    : []
+}
+
+function faultsOfUrl(url: string): string[] {
+  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) return ['it is not an http or https URL']
+  return new URL(url).username === '' && new URL(url).password === '' ? [] : ['a URL with credentials is not accepted']
+}
+
+const where = {
+  host: text(
+    { env: 'PARLEY_HOST', description: 'address to listen on; any other than loopback needs a secret, key or JWKS of your own' },
+    '127.0.0.1',
+    /^[A-Za-z0-9._:%-]{1,253}$/,
+    'an IP address or host name',
+  ),
+  mqttPort: integer({ env: 'PARLEY_MQTT_PORT', description: 'port for MQTT over TCP; 0 takes any free port' }, 1883, 0, 65_535),
+  httpPort: integer(
+    { env: 'PARLEY_HTTP_PORT', description: 'port for HTTP, the chat page and MQTT over WebSocket; 0 takes any free port' },
+    8080,
+    0,
+    65_535,
+  ),
+  allowedOrigins: origins({
+    env: 'PARLEY_ALLOWED_ORIGINS',
+    description: 'origins whose pages may open a WebSocket, beside the own one; clients without an Origin header always may',
+  }),
+  dataDir: text(
+    { env: 'PARLEY_DATA_DIR', description: 'folder of the embedded store and of the generated secret' },
+    './data',
+    /./,
+    'a path',
+  ),
+  mongodbUrl: secretText({ env: 'PARLEY_MONGODB_URL', description: 'reserved for cluster mode' }, 'nothing yet', noClusterYet),
+  redisUrl: secretText({ env: 'PARLEY_REDIS_URL', description: 'reserved for cluster mode' }, 'nothing yet', noClusterYet),
+  nodeId: text(
+    { env: 'PARLEY_NODE_ID', description: 'name of this node in logs and metrics' },
+    'node-1',
+    /^[A-Za-z0-9_.~-]{1,64}$/,
+    idRule,
+  ),
+  logLevel: choice(
+    { env: 'PARLEY_LOG_LEVEL', description: 'the least important line that is logged, as JSON on stderr' },
+    'info',
+    logLevels,
+  ),
+}
+
+const who = {
+  jwtSecret: secretText(
+    { env: 'PARLEY_JWT_SECRET', description: 'HS256 secret of the tokens; not set: one is generated and kept in the data folder' },
+    `at least ${secretBytesMin} bytes`,
+    faultsOfSecret,
+  ),
+  jwtPublicKey: publicKey({ env: 'PARLEY_JWT_PUBLIC_KEY', description: "key of your issuer's tokens; its type fixes the algorithm" }),
+  jwksUrl: optionalText(
+    { env: 'PARLEY_JWKS_URL', description: "where your issuer's keys are read (RS256, ES256, EdDSA); use https outside a private network" },
+    'an http or https URL',
+    faultsOfUrl,
+  ),
+  jwtIssuer: optionalText({ env: 'PARLEY_JWT_ISSUER', description: '`iss` that every token must have; not set: not checked' }, 'text'),
+  jwtAudience: optionalText({ env: 'PARLEY_JWT_AUDIENCE', description: '`aud` that every token must have; not set: not checked' }, 'text'),
+  anonymous: flag({
+    env: 'PARLEY_ANONYMOUS',
+    description: 'lets clients without credentials in as nobody: application topics only, no chat',
+  }),
+  topics: topicRules({
+    env: 'PARLEY_TOPICS',
+    description: 'who may use application topics, first match wins, a level `{user}` is the own user id; nobody by default',
+  }),
+}
+
+const limits = {
+  rateLimit: rate({ env: 'PARLEY_RATE_LIMIT', description: 'publishes of one user over all devices' }, { perSecond: 100, burst: 1000 }),
+  payloadBytesMax: integer(
+    { env: 'PARLEY_PAYLOAD_BYTES_MAX', unit: 'bytes', description: 'payload of one publish; over it is refused with `too_large`' },
+    64 * kilobyte,
+    1,
+    64 * megabyte,
+  ),
+  packetBytesMax: integer(
+    { env: 'PARLEY_PACKET_BYTES_MAX', unit: 'bytes', description: 'one MQTT packet; over it closes the connection' },
+    256 * kilobyte,
+    kilobyte,
+    128 * megabyte,
+  ),
+  connectBytesMax: integer(
+    { env: 'PARLEY_CONNECT_BYTES_MAX', unit: 'bytes', description: 'all that a connection may send before it is accepted' },
+    8 * kilobyte,
+    256,
+    megabyte,
+  ),
+  connectTimeoutMs: integer(
+    { env: 'PARLEY_CONNECT_TIMEOUT_MS', unit: 'ms', description: 'time from opening a connection to being accepted' },
+    5000,
+    1,
+    hour,
+  ),
+  connectionsMax: integer({ env: 'PARLEY_CONNECTIONS_MAX', description: 'open connections' }, 100_000, 1, 10_000_000),
+  window: integer({ env: 'PARLEY_WINDOW', unit: 'messages', description: 'delivered to a session and not yet acknowledged' }, 128, 1, 1024),
+  sessionBacklogMax: integer(
+    { env: 'PARLEY_SESSION_BACKLOG_MAX', unit: 'messages', description: 'replayed to a returning session; older ones are cut and named' },
+    10_000,
+    1,
+    10_000_000,
+  ),
+  conversationBacklogMax: integer(
+    { env: 'PARLEY_CONVERSATION_BACKLOG_MAX', unit: 'messages', description: 'the same, of one conversation' },
+    1000,
+    1,
+    10_000_000,
+  ),
+  groupMembersMax: integer({ env: 'PARLEY_GROUP_MEMBERS_MAX', description: 'members of a group' }, 500, 1, 100_000),
+  socketBytesMax: integer(
+    { env: 'PARLEY_SOCKET_BYTES_MAX', unit: 'bytes', description: 'unsent bytes that a socket may hold; past it the session waits' },
+    megabyte,
+    kilobyte,
+    256 * megabyte,
+  ),
+  slowClientMs: integer(
+    { env: 'PARLEY_SLOW_CLIENT_MS', unit: 'ms', description: 'a client whose socket took nothing for so long is closed' },
+    60_000,
+    1,
+    24 * hour,
+  ),
+  storeRetryMs: integer(
+    { env: 'PARLEY_STORE_RETRY_MS', unit: 'ms', description: 'how long a write is retried before the connection is closed unacknowledged' },
+    10_000,
+    0,
+    hour,
+  ),
+  filtersMax: integer({ env: 'PARLEY_FILTERS_MAX', description: 'topic filters in one SUBSCRIBE' }, 100, 1, 10_000),
+  subscriptionsMax: integer({ env: 'PARLEY_SUBSCRIPTIONS_MAX', description: 'subscriptions of one session' }, 500, 1, 100_000),
+  drainMs: integer(
+    { env: 'PARLEY_DRAIN_MS', unit: 'ms', description: 'time for what is under way when the server stops' },
+    10_000,
+    0,
+    hour,
+  ),
+}
+
+export const settings = { ...where, ...who, ...limits }
+
+export type Settings = typeof settings
+export type SettingName = keyof Settings
+export type SettingValue<S> = S extends Setting<infer V> ? V : never

@@ -1,0 +1,112 @@
+/**
+ * HTTP: health, metrics, `POST /v1/rpc/{method}` with the same handlers as MQTT, the admin API, and the chat page. Every /v1 call
+ * needs `Authorization: Bearer <token>`; errors are `{"error":{"code","message"}}` with the status of errors.ts.
+ */
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import fastifyStatic from '@fastify/static'
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { AdminApi } from './admin-api.js'
+import type { Config } from './config.js'
+import { errorCodes, Refusal, refuse } from './errors.js'
+import type { Logger } from './logger.js'
+import type { Metrics } from './metrics.js'
+import type { Identity } from './plugin.js'
+import type { PluginHost } from './plugin-host.js'
+
+export interface HttpWorld {
+  config: Config
+  logger: Logger
+  metrics: Metrics
+  plugins: PluginHost
+  admin: AdminApi
+  /** Why no message can be accepted now; undefined when they can. */
+  notReady(): Promise<string | undefined>
+}
+
+const headersMs = 10_000
+const requestMs = 30_000
+const pageHeaders = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+}
+
+export function createHttp(world: HttpWorld): FastifyInstance {
+  const app = fastify({ bodyLimit: world.config.packetBytesMax, requestTimeout: requestMs, forceCloseConnections: true, logger: false })
+  app.server.headersTimeout = headersMs
+  app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => sendRefusal(reply, toRefusal(error, world.logger)))
+  app.setNotFoundHandler((request, reply) =>
+    sendRefusal(reply, refuse('not_found', `there is nothing at ${request.method} ${request.url.split('?')[0]}`)),
+  )
+  addHealth(app, world)
+  addCalls(app, world)
+  addPage(app)
+  return app
+}
+
+function sendRefusal(reply: FastifyReply, refusal: Refusal): FastifyReply {
+  if (refusal.retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(refusal.retryAfterMs / 1000))
+  return reply.code(errorCodes[refusal.code].http).send({ error: refusal.body() })
+}
+
+function toRefusal(error: Error & { statusCode?: number }, logger: Logger): Refusal {
+  if (error instanceof Refusal) return error
+  if (error.name === 'StoreUnavailable') return refuse('unavailable', 'the store cannot be reached')
+  const status = error.statusCode ?? 500
+  if (status === 413) return refuse('too_large', error.message)
+  if (status < 500) return refuse('invalid', error.message)
+  logger.error({ err: error }, 'an HTTP request failed')
+  return refuse('internal', 'a fault of the server; it has been logged')
+}
+
+function addHealth(app: FastifyInstance, { metrics, notReady }: HttpWorld): void {
+  app.get('/healthz', () => ({ status: 'ok' }))
+  app.get('/readyz', async (_request, reply) => {
+    const why = await notReady()
+    return why === undefined ? { status: 'ready' } : reply.code(503).send({ status: 'not ready', why })
+  })
+  app.get('/metrics', async (_request, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()))
+}
+
+async function identify({ headers }: FastifyRequest, plugins: PluginHost): Promise<Identity> {
+  const [scheme, token] = (headers.authorization ?? '').split(' ')
+  if (scheme?.toLowerCase() !== 'bearer' || token === undefined)
+    throw Object.assign(refuse('forbidden', 'send Authorization: Bearer <token>'), { unauthenticated: true })
+  const identity = await plugins.authenticate(token)
+  if (identity instanceof Refusal) throw Object.assign(identity, { unauthenticated: true })
+  return identity
+}
+
+function addCalls(app: FastifyInstance, { metrics, plugins, admin }: HttpWorld): void {
+  app.post<{ Params: { method: string } }>('/v1/rpc/:method', async (request, reply) => {
+    const { user } = await identify(request, plugins)
+    if (user === '') throw refuse('forbidden', 'the token names no user')
+    const result = await plugins.call(request.params.method, { user, device: '' }, request.body ?? {})
+    metrics.rpcCalls.inc({ result: result instanceof Refusal ? result.code : 'ok' })
+    return result instanceof Refusal ? sendRefusal(reply, result) : result
+  })
+  for (const { method, path, handle } of admin.calls) {
+    app.route<{ Params: Record<string, string> }>({
+      method,
+      url: `/v1/admin${path}`,
+      handler: async (request) => {
+        const identity = await identify(request, plugins)
+        if (!identity.admin) throw refuse('forbidden', 'this needs a token whose scope is admin')
+        return handle(request.params, request.body ?? {})
+      },
+    })
+  }
+}
+
+function addPage(app: FastifyInstance): void {
+  const here = dirname(fileURLToPath(import.meta.url))
+  const mqttjs = createRequire(import.meta.url).resolve('mqtt/dist/mqtt.esm')
+  app.register(fastifyStatic, {
+    root: join(here, '../web'),
+    setHeaders: (reply) => void Object.entries(pageHeaders).map(([name, value]) => reply.setHeader(name, value)),
+  })
+  app.get('/mqtt.js', (_request, reply) => reply.sendFile('mqtt.esm.js', dirname(mqttjs)))
+}

@@ -1,0 +1,285 @@
+/**
+ * Knows the live sessions of this node and gives every stored message to those that may see it, in log order per
+ * conversation, without ever waiting for one. Also the door through which a session comes (`open`, `start`) and goes (`close`),
+ * and the keeper of cursors, which are written behind. docs/architecture.md, "The delivery rule".
+ */
+import { type BacklogLimits, type BacklogPlan, planBacklog } from './backlog.js'
+import type { Logger } from './logger.js'
+import { encodePublish, type Frame } from './mqtt/encode.js'
+import { type Outlet, Session, type SessionLimits, type SessionWorld } from './session.js'
+import type { ConversationRow, Effect, LogEntry, Store } from './store/store.js'
+import { type ConversationId, deliveryTopic, groupConversation, isGroup, usersOf } from './topics.js'
+
+export interface HubOptions {
+  store: Store
+  logger: Logger
+  limits: SessionLimits
+  backlog: BacklogLimits
+  observe?: { delivered(messages: number): void; replayed(messages: number): void }
+  now?: () => number
+}
+
+export interface OpenRequest {
+  user: string
+  device: string
+  persistent: boolean
+  outlet: Outlet
+}
+
+export interface OpenedSession {
+  session: Session
+  /** A stored session goes on [MQTT-3.2.2-2]. */
+  present: boolean
+  backlog: BacklogPlan
+}
+
+const cursorWriteMs = 1_000
+
+export class Hub implements SessionWorld {
+  readonly limits: SessionLimits
+  readonly #options: HubOptions
+  readonly #sessions = new Map<string, Session[]>()
+  /** Sessions of present members, for groups with at least one here. */
+  readonly #audiences = new Map<ConversationId, Session[]>()
+  /** Membership that changed while a session was loading. */
+  readonly #changedWhileLoading = new Map<Session, Map<ConversationId, 'in' | 'out'>>()
+  readonly #dirty = new Set<Session>()
+  #writing: Promise<void> = Promise.resolve()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(options: HubOptions) {
+    this.#options = options
+    this.limits = options.limits
+  }
+
+  get sessionCount(): number {
+    let count = 0
+    for (const sessions of this.#sessions.values()) count += sessions.length
+    return count
+  }
+
+  get behindCount(): number {
+    let count = 0
+    for (const sessions of this.#sessions.values()) for (const session of sessions) if (session.behind.size > 0) count++
+    return count
+  }
+
+  sessionsOf(user: string): readonly Session[] {
+    return this.#sessions.get(user) ?? []
+  }
+
+  // --- the coming and going of sessions ---------------------------------------------------------------------------
+
+  /**
+   * Makes a session live: from here on no message passes it by; `start` lets it flow. An older session of the same
+   * device is closed, its cursors are kept. Rejects when the store cannot be read.
+   */
+  async open({ user, device, persistent, outlet }: OpenRequest): Promise<OpenedSession> {
+    const older = this.sessionsOf(user).find((session) => session.device === device)
+    if (older !== undefined) {
+      older.outlet.close('the same device has connected again')
+      this.close(older)
+    }
+    const session = new Session(user, device, persistent, outlet, this)
+    this.#add(session)
+    this.#changedWhileLoading.set(session, new Map())
+    try {
+      await this.#writing
+      return await this.#load(session)
+    } catch (error) {
+      this.close(session)
+      throw error
+    } finally {
+      this.#changedWhileLoading.delete(session)
+    }
+  }
+
+  async #load(session: Session): Promise<OpenedSession> {
+    const { store, backlog } = this.#options
+    const { user, device, persistent } = session
+    const rows = await store.directory.conversationsOf(user)
+    if (!session.closed) this.#join(session, rows)
+    const heads = await store.log.heads(rows.map(({ conv }) => conv))
+    const stored = await store.sessions.get(user, device)
+    const nowMs = (this.#options.now ?? Date.now)()
+    let cursors: Map<ConversationId, number> | undefined
+    if (persistent && stored !== undefined) cursors = await store.sessions.cursors(user, device)
+    else if (persistent) {
+      cursors = new Map(rows.flatMap(({ conv }, index) => (heads[index]?.head ? [[conv, heads[index].head] as const] : [])))
+      await store.sessions.create({ user, device, createdTs: nowMs, seenTs: nowMs }, cursors)
+    } else if (stored !== undefined) await store.sessions.remove(user, device)
+    return { session, present: persistent && stored !== undefined, backlog: planBacklog(user, rows, heads, cursors, backlog) }
+  }
+
+  /** Lets the backlog and everything since flow. To be called once, after CONNACK. */
+  start({ session, backlog }: OpenedSession): void {
+    if (!session.closed) session.start(backlog.ranges, backlog.heads, backlog.truncated)
+  }
+
+  close(session: Session): void {
+    if (session.closed) return
+    session.closed = true
+    remove(this.#sessions, session.user, session)
+    for (const conv of session.groups) remove(this.#audiences, conv, session)
+    session.groups.clear()
+    if (session.cursors.size > 0) this.#writeCursors()
+  }
+
+  #add(session: Session): void {
+    const sessions = this.#sessions.get(session.user)
+    if (sessions === undefined) this.#sessions.set(session.user, [session])
+    else sessions.push(session)
+  }
+
+  #join(session: Session, rows: readonly ConversationRow[]): void {
+    const changed = this.#changedWhileLoading.get(session)
+    for (const { conv, spans } of rows) {
+      if (!isGroup(conv)) continue
+      const last = spans?.at(-1)
+      const isIn = changed?.has(conv) ? changed.get(conv) === 'in' : last !== undefined && last.to === undefined
+      if (isIn) this.#enter(conv, session)
+    }
+  }
+
+  #enter(conv: ConversationId, session: Session): void {
+    if (session.groups.has(conv)) return
+    session.groups.add(conv)
+    const audience = this.#audiences.get(conv)
+    if (audience === undefined) this.#audiences.set(conv, [session])
+    else audience.push(session)
+  }
+
+  #leave(conv: ConversationId, session: Session): void {
+    if (session.groups.delete(conv)) remove(this.#audiences, conv, session)
+  }
+
+  // --- delivery ---------------------------------------------------------------------------------------------------
+
+  /** Called for every entry after it is durable, in log order per conversation. Synchronous: nobody is waited for. */
+  dispatch(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
+    if (!isGroup(conv)) return this.#dispatchDirect(conv, entry)
+    for (const effect of effects)
+      if (effect.kind === 'member' && effect.record.role !== undefined) this.#admit(effect.group, effect.record.user)
+    const audience = this.#audiences.get(conv)
+    if (audience !== undefined) this.#deliver(conv, entry, audience, deliveryTopic(conv, ''))
+    for (const effect of effects)
+      if (effect.kind === 'member' && effect.record.role === undefined) this.#dismiss(effect.group, effect.record.user)
+  }
+
+  #dispatchDirect(conv: ConversationId, entry: LogEntry): void {
+    const [a, b] = usersOf(conv)
+    for (const user of a === b ? [a] : [a, b]) {
+      const sessions = this.#sessions.get(user)
+      if (sessions !== undefined) this.#deliver(conv, entry, sessions, deliveryTopic(conv, user))
+    }
+  }
+
+  #deliver(conv: ConversationId, entry: LogEntry, sessions: readonly Session[], topic: string): void {
+    let frame: Frame | undefined
+    const { seq, from, device } = entry
+    for (const session of sessions) {
+      if (session.device === device && session.user === from) session.offerOwn(conv, seq)
+      else {
+        frame ??= encodePublish(topic, entry.payload)
+        session.offer(conv, seq, frame)
+      }
+    }
+    this.#options.observe?.delivered(sessions.length)
+  }
+
+  /** A new member hears the entry that adds him. */
+  #admit(group: string, user: string): void {
+    const conv = groupConversation(group)
+    for (const session of this.sessionsOf(user)) {
+      this.#enter(conv, session)
+      this.#changedWhileLoading.get(session)?.set(conv, 'in')
+    }
+  }
+
+  /** A former member hears the entry that removes him, and nothing behind it. */
+  #dismiss(group: string, user: string): void {
+    const conv = groupConversation(group)
+    for (const session of this.sessionsOf(user)) {
+      this.#leave(conv, session)
+      this.#changedWhileLoading.get(session)?.set(conv, 'out')
+    }
+  }
+
+  // --- what sessions need -----------------------------------------------------------------------------------------
+
+  read(conv: ConversationId, from: number, to: number, limit: number): Promise<LogEntry[]> {
+    return this.#options.store.log.read(conv, from, to, limit, this.limits.socketBytesMax)
+  }
+
+  replayed(messages: number): void {
+    this.#options.observe?.replayed(messages)
+  }
+
+  /** The log cannot be read: the client comes back, and finds its cursor where it was. */
+  failed(session: Session, error: unknown): void {
+    this.#options.logger.error({ err: error, session: session.key }, 'the backlog of a session cannot be read')
+    session.outlet.close('the store cannot be read')
+  }
+
+  cursorMoved(session: Session): void {
+    this.#dirty.add(session)
+    this.#timer ??= setTimeout(() => this.#writeCursors(), cursorWriteMs)
+  }
+
+  /** One write at a time; a failed one leaves the cursors to be written later, a repeat at worst. */
+  #writeCursors(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#writing = this.#writing.then(async () => {
+      const moved: { user: string; device: string; conv: ConversationId; seq: number }[] = []
+      const sources: [Session, Map<ConversationId, number>][] = []
+      for (const session of this.#dirty) {
+        const { user, device, cursors } = session
+        for (const [conv, seq] of cursors) moved.push({ user, device, conv, seq })
+        sources.push([session, cursors])
+        session.cursors = new Map()
+      }
+      this.#dirty.clear()
+      if (moved.length === 0) return
+      try {
+        await this.#options.store.sessions.saveCursors(moved, (this.#options.now ?? Date.now)())
+      } catch (error) {
+        this.#options.logger.warn({ err: error }, 'cursors cannot be written; what was acknowledged lately may be delivered again')
+        this.#keepForLater(sources)
+      }
+    })
+  }
+
+  #keepForLater(sources: readonly [Session, Map<ConversationId, number>][]): void {
+    for (const [session, cursors] of sources) {
+      if (session.closed) continue
+      for (const [conv, seq] of session.cursors) cursors.set(conv, seq)
+      session.cursors = cursors
+      this.cursorMoved(session)
+    }
+  }
+
+  /** Forgets a stored session of a device, and ends the live one. */
+  async forget(user: string, device: string): Promise<void> {
+    const live = this.sessionsOf(user).find((session) => session.device === device)
+    live?.outlet.close('the session was removed')
+    if (live !== undefined) this.close(live)
+    await this.#writing
+    await this.#options.store.sessions.remove(user, device)
+  }
+
+  /** Resolves when all cursors are written. */
+  async flush(): Promise<void> {
+    this.#writeCursors()
+    await this.#writing
+  }
+}
+
+function remove<Key>(map: Map<Key, Session[]>, key: Key, session: Session): void {
+  const sessions = map.get(key)
+  const index = sessions?.indexOf(session) ?? -1
+  if (sessions === undefined || index === -1) return
+  const last = sessions.pop() as Session
+  if (index < sessions.length) sessions[index] = last
+  if (sessions.length === 0) map.delete(key)
+}

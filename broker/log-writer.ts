@@ -1,0 +1,334 @@
+/**
+ * The one way into the log. Operations of all clients queue here; a batch takes what has collected, decides each in
+ * order with the state at the head, commits all in one append, then answers and dispatches in log order.
+ * Guarantees: an operation is answered after its entry is durable, or refused with nothing written; order per sender and
+ * per conversation is the order of `submit`; the same (conversation, sender, id) is stored once; a store that fails
+ * is tried again for `retryMs`, then the operations waiting are failed, unacknowledged.
+ */
+
+import { applyEffects, type Conversation, ConversationCache } from './conversation.js'
+import { type Refusal, refuse } from './errors.js'
+import type { Logger } from './logger.js'
+import type { ConversationAppend, Effect, LogEntry, Retransmit, Store } from './store/store.js'
+import { StoreUnavailable } from './store/store.js'
+import type { ConversationId } from './topics.js'
+
+/** What one operation writes. */
+export interface Plan {
+  type: string
+  /** The stored form behind `"seq":…,"ts":…,`, up to its closing brace. */
+  tail: string
+  effects: readonly Effect[]
+}
+
+/** A request to append one entry. Exactly one of the four answers is called, once. */
+export interface Operation {
+  readonly conv: ConversationId
+  readonly from: string
+  readonly device: string
+  /** Message id; the same (conv, from, id) is stored once. */
+  readonly id: string
+  /** What an equal operation would write, to tell a resend from a conflict; undefined: not compared. */
+  readonly content: string | undefined
+  /** Set for a send without an id of its own. */
+  readonly retransmit: Retransmit | undefined
+  /** It may be the MQTT retransmission (DUP) of an earlier send without id. */
+  readonly isRetry: boolean
+  /** Seq of an earlier entry that `plan` must see. */
+  readonly target: number | undefined
+  /** Decides, synchronously, at the head; `seq` is what the entry will have. Called again when the append must be repeated. */
+  plan(state: Conversation, seq: number, target: LogEntry | undefined): Plan | Refusal
+  stored(entry: LogEntry): void
+  /** Already stored as `entry`; the writer has found the contents equal. */
+  duplicate(entry: LogEntry): void
+  refused(error: Refusal): void
+  /** Not written, as far as is known; the client may send it again. */
+  failed(why: string): void
+}
+
+/** Told of every entry after it is durable, in log order per conversation. */
+export type Dispatch = (conv: ConversationId, entry: LogEntry, effects: readonly Effect[]) => void
+
+export interface LogWriterOptions {
+  store: Store
+  logger: Logger
+  dispatch: Dispatch
+  retryMs: number
+  observe?: (outcome: 'stored' | 'duplicate' | 'refused' | 'failed', count: number) => void
+  observeAppendSeconds?: (seconds: number) => void
+  now?: () => number
+}
+
+const batchMax = 4_096
+const batchBytesMax = 8 * 1024 * 1024
+/** Operations that may wait; beyond, clients are told to come back. */
+const queueMax = 200_000
+/** A send without id is recognised again for this long. */
+const retransmitMsMax = 24 * 3_600_000
+const backoffMinMs = 50
+const backoffMaxMs = 1_000
+
+interface Queued {
+  operation: Operation
+  sinceMs: number
+  bytes: number
+}
+
+interface Written {
+  queued: Queued
+  entry: LogEntry
+  effects: readonly Effect[]
+}
+
+interface Batch {
+  appends: Map<ConversationId, ConversationAppend>
+  written: Written[]
+  /** Found in the store or earlier in this batch. */
+  duplicates: { queued: Queued; seq: number; entry: LogEntry | undefined }[]
+  refused: { operation: Operation; error: Refusal }[]
+  targets: Map<Operation, LogEntry | undefined>
+}
+
+export class LogWriter {
+  #queue: Queued[] = []
+  #running = false
+  #closing = false
+  #backoffMs = 0
+  #idle: (() => void)[] = []
+  readonly conversations: ConversationCache
+  readonly #options: LogWriterOptions
+  readonly #now: () => number
+
+  constructor(options: LogWriterOptions) {
+    this.#options = options
+    this.#now = options.now ?? Date.now
+    this.conversations = new ConversationCache(options.store)
+  }
+
+  /** False after an append failed, until one succeeds. */
+  get healthy(): boolean {
+    return this.#backoffMs === 0
+  }
+
+  get waiting(): number {
+    return this.#queue.length
+  }
+
+  /** `bytes`: about what the entry takes, for the bound of a batch. */
+  submit(operation: Operation, bytes: number): void {
+    if (this.#closing) return operation.failed('the server is shutting down')
+    if (this.#queue.length >= queueMax) return operation.refused(refuse('busy', 'too many messages wait for the store; send again later'))
+    this.#queue.push({ operation, sinceMs: performance.now(), bytes })
+    if (!this.#running) {
+      this.#running = true
+      setImmediate(() => this.#loop())
+    }
+  }
+
+  /** Resolves when the queue is empty and the last batch answered. Further operations are failed. */
+  async close(): Promise<void> {
+    this.#closing = true
+    if (this.#running) await new Promise<void>((resolve) => this.#idle.push(resolve))
+  }
+
+  #take(): Queued[] {
+    let bytes = 0
+    let count = 0
+    while (count < this.#queue.length && count < batchMax && bytes < batchBytesMax) bytes += (this.#queue[count++] as Queued).bytes
+    if (count === this.#queue.length) {
+      const all = this.#queue
+      this.#queue = []
+      return all
+    }
+    return this.#queue.splice(0, count)
+  }
+
+  async #loop(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const taken = this.#take()
+      try {
+        await this.#commit(taken)
+        this.#backoffMs = 0
+      } catch (error) {
+        await this.#postpone(taken, error)
+      }
+    }
+    this.#running = false
+    for (const resolve of this.#idle.splice(0)) resolve()
+  }
+
+  /** The batch failed as a whole: forget what was assumed, give up what waited too long, try the rest again after a pause. */
+  async #postpone(taken: Queued[], error: unknown): Promise<void> {
+    const { logger, retryMs, observe } = this.#options
+    for (const { operation } of taken) this.conversations.drop(operation.conv)
+    if (this.healthy)
+      logger.error({ err: error, waiting: taken.length }, 'the store does not take messages; nothing is acknowledged until it does')
+    if (!(error instanceof StoreUnavailable)) logger.error({ err: error }, 'unexpected fault of an append')
+    const giveUpMs = performance.now() - retryMs
+    const kept: Queued[] = []
+    for (const queued of taken) {
+      if (queued.sinceMs > giveUpMs && !this.#closing) kept.push(queued)
+      else queued.operation.failed('the store cannot be written')
+    }
+    observe?.('failed', taken.length - kept.length)
+    this.#queue = kept.concat(this.#queue)
+    this.#backoffMs = Math.min(Math.max(this.#backoffMs * 2, backoffMinMs), backoffMaxMs)
+    await new Promise((resolve) => setTimeout(resolve, this.#backoffMs))
+  }
+
+  async #commit(taken: Queued[]): Promise<void> {
+    const { store, observe, observeAppendSeconds } = this.#options
+    const started = performance.now()
+    const batch = await this.#prepare(taken)
+    this.#sequence(taken, batch)
+    let lost: Set<ConversationId> | undefined
+    if (batch.appends.size > 0) {
+      const conflicts = await store.log.append([...batch.appends.values()])
+      if (conflicts.length > 0) lost = new Set(conflicts)
+    }
+    observeAppendSeconds?.((performance.now() - started) / 1000)
+    if (lost !== undefined) this.#requeueLost(batch, lost)
+    this.#answer(batch)
+    await this.#answerDuplicates(batch)
+    observe?.('stored', batch.written.length)
+    observe?.('refused', batch.refused.length)
+  }
+
+  /** Everything that deciding needs and only the store knows: states of conversations, earlier sends, targets. */
+  async #prepare(taken: Queued[]): Promise<Batch> {
+    const { log } = this.#options.store
+    const batch: Batch = { appends: new Map(), written: [], duplicates: [], refused: [], targets: new Map() }
+    const loads = new Map<ConversationId, Promise<Conversation>>()
+    for (const { operation } of taken) {
+      const { conv, target } = operation
+      if (this.conversations.peek(conv) === undefined && !loads.has(conv)) loads.set(conv, this.conversations.load(conv))
+      if (target !== undefined) batch.targets.set(operation, (await log.read(conv, target, target, 1))[0])
+    }
+    this.#loaded.clear()
+    for (const [conv, load] of loads) this.#loaded.set(conv, await load)
+    this.#sent = await log.findSentAll(taken.map(({ operation }) => operation))
+    for (let i = 0; i < taken.length; i++) {
+      const { conv, isRetry, retransmit } = (taken[i] as Queued).operation
+      if (!isRetry || retransmit === undefined) continue
+      const earlier = await log.findRetransmit(retransmit)
+      if (earlier?.conv === conv && this.#now() - earlier.ts < retransmitMsMax) this.#sent[i] = earlier.seq
+    }
+    return batch
+  }
+
+  /** States of this batch that the cache does not keep. */
+  readonly #loaded = new Map<ConversationId, Conversation>()
+  #sent: (number | undefined)[] = []
+
+  #sequence(taken: Queued[], batch: Batch): void {
+    const now = this.#now()
+    const inBatch = new Map<string, { seq: number; entry: LogEntry }>()
+    for (let i = 0; i < taken.length; i++) {
+      const queued = taken[i] as Queued
+      const { operation } = queued
+      const { conv, from, id } = operation
+      const earlier = this.#sent[i]
+      const key = `${from} ${conv} ${id}`
+      const twin = earlier === undefined ? inBatch.get(key) : undefined
+      if (earlier !== undefined || twin !== undefined) {
+        batch.duplicates.push({ queued, seq: earlier ?? (twin?.seq as number), entry: twin?.entry })
+        continue
+      }
+      const state = this.conversations.peek(conv) ?? (this.#loaded.get(conv) as Conversation)
+      const seq = state.head + 1
+      const plan = this.#plan(operation, state, seq, batch.targets.get(operation))
+      if (plan instanceof Error) {
+        batch.refused.push({ operation, error: plan })
+        continue
+      }
+      const ts = Math.max(now, state.lastTs)
+      const payload = Buffer.from(`{"seq":${seq},"ts":${ts},${plan.tail}}`)
+      const entry: LogEntry = { seq, ts, from, device: operation.device, id, payload }
+      this.#add(batch, state, operation, entry, plan.effects)
+      batch.written.push({ queued, entry, effects: plan.effects })
+      inBatch.set(key, { seq, entry })
+    }
+  }
+
+  #plan(operation: Operation, state: Conversation, seq: number, target: LogEntry | undefined): Plan | Refusal {
+    try {
+      return operation.plan(state, seq, target)
+    } catch (error) {
+      this.#options.logger.error({ err: error, conv: operation.conv }, 'deciding on an operation failed')
+      return refuse('internal', 'the message could not be handled; the server has logged why')
+    }
+  }
+
+  #add(batch: Batch, state: Conversation, operation: Operation, entry: LogEntry, effects: readonly Effect[]): void {
+    let append = batch.appends.get(state.conv)
+    if (append === undefined) {
+      append = { conv: state.conv, head: state.head, entries: [], effects: [], retransmits: [] }
+      batch.appends.set(state.conv, append)
+    }
+    append.entries.push(entry)
+    if (effects.length > 0) {
+      append.effects.push(...effects)
+      applyEffects(state, effects)
+      this.conversations.keep(state)
+    }
+    if (operation.retransmit !== undefined) append.retransmits.push({ ...operation.retransmit, seq: entry.seq })
+    state.head = entry.seq
+    state.lastTs = entry.ts
+  }
+
+  /** Another writer was faster: these read the log anew and go first, in their old order. */
+  #requeueLost(batch: Batch, lost: Set<ConversationId>): void {
+    for (const conv of lost) this.conversations.drop(conv)
+    const again: Queued[] = []
+    batch.written = batch.written.filter((written) => {
+      if (!lost.has(written.queued.operation.conv)) return true
+      again.push(written.queued)
+      return false
+    })
+    batch.duplicates = batch.duplicates.filter((duplicate) => {
+      if (duplicate.entry === undefined || !lost.has(duplicate.queued.operation.conv)) return true
+      again.push(duplicate.queued)
+      return false
+    })
+    this.#queue = again.concat(this.#queue)
+  }
+
+  #answer(batch: Batch): void {
+    const { dispatch, logger } = this.#options
+    for (const { queued, entry, effects } of batch.written) {
+      try {
+        queued.operation.stored(entry)
+        dispatch(queued.operation.conv, entry, effects)
+      } catch (error) {
+        logger.error({ err: error, conv: queued.operation.conv, seq: entry.seq }, 'a stored message could not be dispatched')
+      }
+    }
+    for (const { operation, error } of batch.refused) operation.refused(error)
+  }
+
+  async #answerDuplicates(batch: Batch): Promise<void> {
+    const { store, observe, logger } = this.#options
+    for (const { queued, seq, entry } of batch.duplicates) {
+      const { operation } = queued
+      try {
+        const first = entry ?? (await store.log.read(operation.conv, seq, seq, 1))[0]
+        if (first === undefined) throw new Error(`the index names ${operation.conv} ${seq}, which the log does not have`)
+        this.#judgeDuplicate(operation, first)
+      } catch (error) {
+        logger.error({ err: error }, 'the first of a duplicate cannot be read')
+        operation.failed('the store cannot be read')
+      }
+    }
+    observe?.('duplicate', batch.duplicates.length)
+  }
+
+  #judgeDuplicate(operation: Operation, first: LogEntry): void {
+    const stored = first.payload.toString()
+    if (operation.content !== undefined && stored.slice(stored.indexOf('"from":'), -1) !== operation.content) {
+      return operation.refused(
+        refuse('conflict', `the id ${JSON.stringify(operation.id)} is already used for another message, seq ${first.seq}`),
+      )
+    }
+    operation.duplicate(first)
+  }
+}

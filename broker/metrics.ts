@@ -1,0 +1,63 @@
+/** What the server counts, for GET /metrics in Prometheus' text format. docs/operations.md says what to watch. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/** Read when the metrics are asked for. */
+export interface MetricsSources {
+  sessions(): number
+  behind(): number
+  waiting(): number
+}
+
+const latencyBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
+
+export function createMetrics() {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry, prefix: 'parley_' })
+  const sends = new Counter({ name: 'parley_sends_total', help: 'Messages sent by clients, by result', labelNames: ['result'], registers })
+  const connections = new Gauge({ name: 'parley_connections', help: 'Open connections', labelNames: ['transport'], registers })
+  return {
+    registry,
+    sends: {
+      stored: sends.labels('stored'),
+      duplicate: sends.labels('duplicate'),
+      refused: sends.labels('refused'),
+      failed: sends.labels('failed'),
+    },
+    connections: { tcp: connections.labels('tcp'), ws: connections.labels('ws') },
+    delivered: new Counter({ name: 'parley_deliveries_total', help: 'Messages offered to live sessions', registers }),
+    replayed: new Counter({ name: 'parley_replayed_total', help: 'Messages sent from the log to sessions that were behind', registers }),
+    refusedConnects: new Counter({ name: 'parley_connects_refused_total', help: 'Connects refused', labelNames: ['reason'], registers }),
+    violations: new Counter({ name: 'parley_protocol_violations_total', help: 'Connections closed for a protocol violation', registers }),
+    rpcCalls: new Counter({ name: 'parley_rpc_calls_total', help: 'Calls of methods, by result', labelNames: ['result'], registers }),
+    appendSeconds: new Histogram({
+      name: 'parley_append_seconds',
+      help: 'Batches: from taking the queue to durable',
+      buckets: latencyBuckets,
+      registers,
+    }),
+    deliverySeconds: new Histogram({
+      name: 'parley_delivery_seconds',
+      help: 'Messages: from arrival at the server to being handed to the live sessions (sampled)',
+      buckets: latencyBuckets,
+      registers,
+    }),
+    watch(sources: MetricsSources): void {
+      const gauge = (name: string, help: string, read: () => number): void => {
+        new Gauge({
+          name,
+          help,
+          registers,
+          collect() {
+            this.set(read())
+          },
+        })
+      }
+      gauge('parley_sessions', 'Live sessions of users', sources.sessions)
+      gauge('parley_sessions_behind', 'Sessions that are behind the log in a conversation', sources.behind)
+      gauge('parley_log_waiting', 'Operations that wait for the log', sources.waiting)
+    },
+  }
+}
+
+export type Metrics = ReturnType<typeof createMetrics>

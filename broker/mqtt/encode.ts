@@ -1,0 +1,91 @@
+/**
+ * MQTT 3.1.1 packets that the server sends, as bytes. A PUBLISH is encoded once and shared by all its receivers:
+ * each gets a copy with its own packet id at `idAt`.
+ */
+
+/** An encoded PUBLISH of QoS 1 whose packet id is still to be written. Never changed once built. */
+export interface Frame {
+  readonly bytes: Buffer
+  /** Offset of the two bytes of the packet id. */
+  readonly idAt: number
+}
+
+const lengthBytes = (length: number): number => (length < 128 ? 1 : length < 16_384 ? 2 : length < 2_097_152 ? 3 : 4)
+
+/** Writes the remaining length [MQTT-2.2.3] and gives the offset behind it. */
+function writeLength(bytes: Buffer, at: number, length: number): number {
+  let rest = length
+  let offset = at
+  do {
+    const digit = rest & 0x7f
+    rest >>>= 7
+    bytes[offset++] = rest > 0 ? digit | 0x80 : digit
+  } while (rest > 0)
+  return offset
+}
+
+/** A PUBLISH of QoS 1 with packet id 0. */
+export function encodePublish(topic: string, payload: Buffer): Frame {
+  const topicBytes = Buffer.byteLength(topic)
+  const rest = 4 + topicBytes + payload.length
+  const bytes = Buffer.allocUnsafe(1 + lengthBytes(rest) + rest)
+  bytes[0] = 0x32
+  let at = writeLength(bytes, 1, rest)
+  bytes.writeUInt16BE(topicBytes, at)
+  at += 2
+  at += bytes.write(topic, at, topicBytes === topic.length ? 'latin1' : 'utf8')
+  bytes[at] = 0
+  bytes[at + 1] = 0
+  payload.copy(bytes, at + 2)
+  return { bytes, idAt: at }
+}
+
+/** A PUBLISH for one receiver: QoS 1 with `packetId`, or QoS 0 when it is 0. */
+export function encodePublishOnce(topic: string, payload: string, packetId: number): Buffer {
+  const topicBytes = Buffer.byteLength(topic)
+  const payloadBytes = Buffer.byteLength(payload)
+  const idBytes = packetId === 0 ? 0 : 2
+  const rest = 2 + topicBytes + idBytes + payloadBytes
+  const bytes = Buffer.allocUnsafe(1 + lengthBytes(rest) + rest)
+  bytes[0] = packetId === 0 ? 0x30 : 0x32
+  let at = writeLength(bytes, 1, rest)
+  bytes.writeUInt16BE(topicBytes, at)
+  at += 2
+  at += bytes.write(topic, at, 'utf8')
+  if (packetId !== 0) {
+    bytes.writeUInt16BE(packetId, at)
+    at += 2
+  }
+  bytes.write(payload, at, payloadBytes === payload.length ? 'latin1' : 'utf8')
+  return bytes
+}
+
+export const connackBytes = (sessionPresent: 0 | 1, code: number): Buffer => Buffer.from([0x20, 2, sessionPresent, code])
+
+export const pingrespBytes: Buffer = Buffer.from([0xd0, 0])
+
+/** PUBACK (4), PUBREC (5), PUBREL (6) or PUBCOMP (7). */
+export const ackBytes = (type: 4 | 5 | 6 | 7, packetId: number): Buffer =>
+  Buffer.from([(type << 4) | (type === 6 ? 2 : 0), 2, packetId >> 8, packetId & 0xff])
+
+export function subackBytes(packetId: number, codes: readonly number[]): Buffer {
+  const rest = 2 + codes.length
+  const bytes = Buffer.allocUnsafe(1 + lengthBytes(rest) + rest)
+  bytes[0] = 0x90
+  const at = writeLength(bytes, 1, rest)
+  bytes.writeUInt16BE(packetId, at)
+  bytes.set(codes, at + 2)
+  return bytes
+}
+
+export function subscribeBytes(packetId: number, filters: readonly { filter: string; qos: number }[]): Buffer {
+  const parts = filters.map(({ filter, qos }) => {
+    const bytes = Buffer.from(filter)
+    return Buffer.concat([Buffer.from([bytes.length >> 8, bytes.length & 0xff]), bytes, Buffer.from([qos])])
+  })
+  const body = Buffer.concat([Buffer.from([packetId >> 8, packetId & 0xff]), ...parts])
+  const header = Buffer.allocUnsafe(1 + lengthBytes(body.length))
+  header[0] = 0x82
+  writeLength(header, 1, body.length)
+  return Buffer.concat([header, body])
+}

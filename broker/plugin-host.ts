@@ -1,0 +1,156 @@
+/**
+ * Holds the plugins in their order and is the one way to ask them. Built at start: a route or method without exactly
+ * one owner is reported then, all faults together.
+ */
+import { Compile, type Validator } from 'typebox/compile'
+import { Refusal, refuse } from './errors.js'
+import type { Logger } from './logger.js'
+import type { Caller, Identity, Method, Plugin, Publish, RoutedPublish, RouteHandler } from './plugin.js'
+import type { Directory, LogEntry } from './store/store.js'
+import type { ConversationId, RoutePattern } from './topics.js'
+
+interface OwnedMethod {
+  method: Method
+  validator: Validator
+}
+
+export class PluginHost {
+  readonly #logger: Logger
+  readonly #directory: Directory
+  readonly #routes = new Map<RoutePattern, RouteHandler>()
+  readonly #methods = new Map<string, OwnedMethod>()
+  readonly #publishGates: NonNullable<Plugin['authorizePublish']>[] = []
+  #plugins: readonly Plugin[] = []
+
+  constructor(logger: Logger, directory: Directory) {
+    this.#logger = logger
+    this.#directory = directory
+  }
+
+  /** Takes the plugins; throws one Error that names every route or method with two owners. */
+  install(plugins: readonly Plugin[]): void {
+    this.#plugins = plugins
+    const faults: string[] = []
+    const owners = new Map<string, string>()
+    const claim = (what: string, plugin: Plugin): boolean => {
+      const owner = owners.get(what)
+      if (owner !== undefined) faults.push(`${what} is owned by ${owner} and by ${plugin.name}`)
+      owners.set(what, plugin.name)
+      return owner === undefined
+    }
+    for (const plugin of plugins) {
+      for (const [pattern, handler] of Object.entries(plugin.routes ?? {})) {
+        if (claim(`topic ${pattern}`, plugin)) this.#routes.set(pattern as RoutePattern, handler)
+      }
+      for (const [name, method] of Object.entries(plugin.methods ?? {})) {
+        if (claim(`method ${name}`, plugin)) this.#methods.set(name, { method, validator: Compile(method.params) })
+      }
+      if (plugin.authorizePublish !== undefined) this.#publishGates.push(plugin.authorizePublish.bind(plugin))
+    }
+    if (faults.length > 0) throw new Error(`The plugins do not fit together:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`)
+  }
+
+  get methodNames(): string[] {
+    return [...this.#methods.keys()]
+  }
+
+  // --- gates ------------------------------------------------------------------------------------------------------
+
+  /** The first plugin that knows the token decides; fails closed. */
+  async authenticate(token: string): Promise<Identity | Refusal> {
+    for (const plugin of this.#plugins) {
+      const verdict = await plugin.authenticate?.(token)
+      if (verdict !== undefined) return verdict
+    }
+    return refuse('forbidden', 'the token is not valid')
+  }
+
+  authorizePublish(caller: Caller, publish: Publish): Refusal | undefined {
+    for (const gate of this.#publishGates) {
+      const refusal = gate(caller, publish)
+      if (refusal !== undefined) return refusal
+    }
+    return undefined
+  }
+
+  authorizeOpenPublish(caller: Caller, topic: string): boolean {
+    return this.#plugins.some((plugin) => plugin.authorizeOpenPublish?.(caller, topic) === true)
+  }
+
+  authorizeOpenSubscribe(caller: Caller, filter: string): boolean {
+    return this.#plugins.some((plugin) => plugin.authorizeOpenSubscribe?.(caller, filter) === true)
+  }
+
+  authorizeOpenForward(caller: Caller, topic: string): boolean {
+    return this.#plugins.some((plugin) => plugin.authorizeOpenForward?.(caller, topic) === true)
+  }
+
+  async isMember(group: string, user: string): Promise<boolean> {
+    return (await this.#directory.member(group, user))?.role !== undefined
+  }
+
+  // --- owners -----------------------------------------------------------------------------------------------------
+
+  route(pattern: RoutePattern, publish: RoutedPublish): void {
+    const handler = this.#routes.get(pattern)
+    try {
+      if (handler !== undefined) return handler(publish)
+      publish.done({ kind: 'refused', id: undefined, error: refuse('not_found', `nothing answers on ${publish.topic}`) })
+    } catch (error) {
+      publish.done({ kind: 'refused', id: undefined, error: this.#internal(error, publish.topic) })
+    }
+  }
+
+  /** Validates and calls a method; every fault comes back as a Refusal. */
+  async call(name: string, caller: Caller, params: unknown): Promise<object | Refusal> {
+    const owned = this.#methods.get(name)
+    if (owned === undefined) return refuse('not_found', `there is no method ${name}`)
+    const given = params ?? {}
+    if (!owned.validator.Check(given)) return refuse('invalid', `params of ${name}: ${describeFault(owned.validator, given)}`)
+    try {
+      return await owned.method.handle(caller, given as never)
+    } catch (error) {
+      if (error instanceof Refusal) return error
+      return (error as Error).name === 'StoreUnavailable'
+        ? refuse('unavailable', 'the store cannot be reached')
+        : this.#internal(error, name)
+    }
+  }
+
+  #internal(error: unknown, what: string): Refusal {
+    this.#logger.error({ err: error, what }, 'a plugin failed')
+    return refuse('internal', 'a fault of the server; it has been logged')
+  }
+
+  // --- watchers ---------------------------------------------------------------------------------------------------
+
+  messageStored(conv: ConversationId, entry: LogEntry): void {
+    for (const plugin of this.#plugins)
+      if (plugin.onMessageStored !== undefined) this.#tell(plugin, () => plugin.onMessageStored?.(conv, entry))
+  }
+
+  connected(caller: Caller): void {
+    for (const plugin of this.#plugins) if (plugin.onConnected !== undefined) this.#tell(plugin, () => plugin.onConnected?.(caller))
+  }
+
+  disconnected(caller: Caller): void {
+    for (const plugin of this.#plugins) if (plugin.onDisconnected !== undefined) this.#tell(plugin, () => plugin.onDisconnected?.(caller))
+  }
+
+  #tell(plugin: Plugin, call: () => void): void {
+    try {
+      call()
+    } catch (error) {
+      this.#logger.error({ err: error, plugin: plugin.name }, 'a watcher failed')
+    }
+  }
+}
+
+/** The first thing that is wrong, in words. */
+export function describeFault(validator: Validator, value: unknown): string {
+  const error = validator.Errors(value)[0]
+  if (error === undefined) return 'not valid'
+  const { additionalProperties } = error.params as { additionalProperties?: string[] }
+  const where = error.instancePath === '' ? '' : `${error.instancePath.slice(1).replaceAll('/', '.')} `
+  return `${where}${error.message}${additionalProperties === undefined ? '' : ` (${additionalProperties.join(', ')})`}`
+}

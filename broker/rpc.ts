@@ -1,0 +1,65 @@
+/**
+ * Calls of methods over MQTT: `rpc/{method}` with `{"id","params"}`, answered on `u/{me}/rpc` to the session that asked. The
+ * PUBLISH is acknowledged when the call is accepted; the reply comes when it is done. HTTP calls the same methods.
+ */
+import { Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { Refusal, refuse } from './errors.js'
+import type { Metrics } from './metrics.js'
+import type { RoutedPublish, RouteHandler } from './plugin.js'
+import { describeFault, type PluginHost } from './plugin-host.js'
+import { rpcReplyTopic } from './topics.js'
+
+const requestSchema = Type.Object(
+  { id: Type.Optional(Type.Union([Type.String({ maxLength: 128 }), Type.Number()])), params: Type.Optional(Type.Object({})) },
+  { additionalProperties: false },
+)
+const request = Compile(requestSchema)
+
+/** Calls that one session may have under way. */
+const pendingMax = 64
+
+interface Request {
+  id?: string | number
+  params?: object
+}
+
+function parseRequest(payload: Buffer): Request | Refusal {
+  if (payload.length === 0) return {}
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(payload.toString())
+  } catch {
+    return refuse('invalid', 'the payload of a call is a JSON object {"id","params"}')
+  }
+  return request.Check(parsed) ? (parsed as Request) : refuse('invalid', describeFault(request, parsed))
+}
+
+export function createRpcRoute(plugins: PluginHost, metrics: Metrics): RouteHandler {
+  const pending = new Map<string, number>()
+  const answer = (publish: RoutedPublish, id: string | number | undefined, result: object | Refusal): void => {
+    const isRefused = result instanceof Refusal
+    metrics.rpcCalls.inc({ result: isRefused ? result.code : 'ok' })
+    const reply = isRefused ? { id, error: result.body() } : { id, result }
+    publish.reply(rpcReplyTopic(publish.caller.user), JSON.stringify(reply))
+  }
+  return (publish) => {
+    const { caller, payload } = publish
+    const parsed = parseRequest(payload)
+    publish.done({ kind: 'done' })
+    if (parsed instanceof Refusal) return answer(publish, undefined, parsed)
+    const key = `${caller.user}/${caller.device}`
+    const underWay = pending.get(key) ?? 0
+    if (underWay >= pendingMax) return answer(publish, parsed.id, refuse('busy', `${pendingMax} calls of this session are under way`))
+    pending.set(key, underWay + 1)
+    plugins.call(publish.id, caller, parsed.params).then(
+      (result) => {
+        const left = (pending.get(key) ?? 1) - 1
+        if (left === 0) pending.delete(key)
+        else pending.set(key, left)
+        answer(publish, parsed.id, result)
+      },
+      () => answer(publish, parsed.id, refuse('internal', 'a fault of the server')),
+    )
+  }
+}

@@ -1,0 +1,178 @@
+/**
+ * Puts a server together and takes it down again: the only file that knows all parts. Used by the command line and, as
+ * `import { createServer } from 'parley'`, inside other programs.
+ */
+import { addMembers, createGroup, type GroupWorld, removeMembers } from '../plugins/groups.js'
+import { builtInPlugins } from '../plugins/index.js'
+import { createAdminApi } from './admin-api.js'
+import { createAdmission, ensureUser } from './admission.js'
+import { AedesAdapter } from './aedes-adapter.js'
+import { type Config, readConfig } from './config.js'
+import { Connection, type ConnectionWorld } from './connection.js'
+import { Deadlines } from './deadlines.js'
+import { createHttp } from './http.js'
+import { Hub } from './hub.js'
+import { listen } from './listeners.js'
+import { LogWriter } from './log-writer.js'
+import { createLogger, type Logger } from './logger.js'
+import { createMetrics } from './metrics.js'
+import type { PluginFactory } from './plugin.js'
+import { PluginHost } from './plugin-host.js'
+import { createReadiness } from './readiness.js'
+import { createRpcRoute } from './rpc.js'
+import { loadSecret } from './secret.js'
+import { createLmdbStore } from './store/lmdb/lmdb-store.js'
+import { TopicCache } from './topic-cache.js'
+import { createWillPublisher } from './will.js'
+
+/** Settings as in docs/configuration.md, by their names in code; what is left out has its default. Environment variables are not read. */
+export interface ServerOptions extends Partial<Config> {
+  /** Further plugins, behind the built-in ones. */
+  plugins?: readonly PluginFactory[]
+  logger?: Logger
+}
+
+export interface Server {
+  readonly config: Config
+  readonly mqttPort: number
+  readonly httpPort: number
+  /** Makes users known, as a first connect would. */
+  ensureUsers(users: readonly string[]): Promise<void>
+  /** Drains: accepts nothing new, finishes what is queued, writes cursors, closes sessions and store. Idempotent. */
+  close(): Promise<void>
+}
+
+/** Starts a server. Rejects, with nothing left running, when a setting is wrong, the data directory is in use, or a port is taken. */
+export async function createServer({ plugins: further = [], logger: givenLogger, ...options }: ServerOptions = {}): Promise<Server> {
+  const config = withSecret(readConfig({}, options))
+  const logger = givenLogger ?? createLogger(config.logLevel)
+  const undo: (() => Promise<unknown>)[] = []
+  try {
+    return await start(config, logger, further, undo)
+  } catch (error) {
+    for (const step of undo.reverse()) await step()
+    throw error
+  }
+}
+
+function withSecret(config: Config): Config {
+  if (config.jwtSecret !== undefined || config.jwtPublicKey !== undefined || config.jwksUrl !== undefined) return config
+  return { ...config, jwtSecret: loadSecret(config.dataDir).secret }
+}
+
+async function start(config: Config, logger: Logger, further: readonly PluginFactory[], undo: (() => Promise<unknown>)[]): Promise<Server> {
+  const store = await createLmdbStore({ dir: config.dataDir, logger })
+  undo.push(() => store.close())
+  const metrics = createMetrics()
+  const plugins = new PluginHost(logger, store.directory)
+  const hub = new Hub({
+    store,
+    logger,
+    limits: { window: config.window, socketBytesMax: config.socketBytesMax },
+    backlog: { sessionMax: config.sessionBacklogMax, conversationMax: config.conversationBacklogMax },
+    observe: { delivered: (messages) => metrics.delivered.inc(messages), replayed: (messages) => metrics.replayed.inc(messages) },
+  })
+  const log = new LogWriter({
+    store,
+    logger,
+    retryMs: config.storeRetryMs,
+    dispatch: (conv, entry, effects) => {
+      hub.dispatch(conv, entry, effects)
+      plugins.messageStored(conv, entry)
+    },
+    observe: (outcome, count) => metrics.sends[outcome].inc(count),
+    observeAppendSeconds: (seconds) => metrics.appendSeconds.observe(seconds),
+  })
+  metrics.watch({ sessions: () => hub.sessionCount, behind: () => hub.behindCount, waiting: () => log.waiting })
+  const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
+  plugins.install([...builtInPlugins, rpc, ...further].map((create) => create({ config, logger, store, log, hub })))
+
+  const adapter = new AedesAdapter({
+    config,
+    logger,
+    plugins,
+    store,
+    admit: createAdmission({ config, logger, metrics, hub, plugins, store }),
+    publishWill: createWillPublisher(plugins),
+  })
+  await adapter.listen()
+  undo.push(() => adapter.close())
+
+  const connections = new Set<Connection>()
+  const deadlines = new Deadlines()
+  undo.push(async () => deadlines.stop())
+  const world: ConnectionWorld = {
+    config,
+    logger,
+    metrics,
+    hub,
+    plugins,
+    adapter,
+    deadlines,
+    topics: new TopicCache(),
+    onClosed(connection) {
+      connections.delete(connection)
+      metrics.connections[connection.transport.kind].dec()
+    },
+  }
+
+  let isDraining = false
+  const groupWorld: GroupWorld = { log, directory: store.directory, membersMax: config.groupMembersMax, now: Date.now }
+  const http = createHttp({
+    config,
+    logger,
+    metrics,
+    plugins,
+    notReady: createReadiness({ log, store, isDraining: () => isDraining }),
+    admin: createAdminApi({
+      config,
+      hub,
+      store,
+      now: Date.now,
+      groups: {
+        create: (owner, params) => createGroup(groupWorld, owner, params),
+        add: (group, users) => addMembers(groupWorld, 'server', group, users),
+        remove: (group, users) => removeMembers(groupWorld, 'server', group, users),
+      },
+    }),
+  })
+  undo.push(() => http.close())
+  const listeners = await listen({
+    config,
+    logger,
+    http: http.server,
+    connections: () => connections.size,
+    accept(transport) {
+      metrics.connections[transport.kind].inc()
+      connections.add(new Connection(transport, world))
+    },
+  })
+  undo.push(async () => listeners.stop())
+  await http.listen({ host: config.host, port: config.httpPort })
+  const httpPort = (http.server.address() as { port: number }).port
+  logger.info({ mqttPort: listeners.mqttPort, httpPort, host: config.host }, 'listening')
+
+  const drain = async (): Promise<void> => {
+    isDraining = true
+    listeners.stop()
+    await Promise.race([log.close(), new Promise((resolve) => setTimeout(resolve, config.drainMs).unref())])
+    for (const connection of [...connections]) connection.close('the server is shutting down')
+    await hub.flush()
+    await http.close()
+    await adapter.close()
+    deadlines.stop()
+    await store.close()
+    logger.info('drained')
+  }
+  let closing: Promise<void> | undefined
+  return {
+    config,
+    mqttPort: listeners.mqttPort,
+    httpPort,
+    ensureUsers: async (users) => void (await Promise.all(users.map((user) => ensureUser(store, user)))),
+    close: () => {
+      closing ??= drain()
+      return closing
+    },
+  }
+}

@@ -1,0 +1,235 @@
+/**
+ * One live session: what the hub sends to one device, under the delivery rule (docs/architecture.md).
+ * Guarantees: every message offered or found in the log is sent in seq order per conversation, each range once per
+ * connection; at most `window` messages are unacknowledged; nothing is buffered beyond the socket's bound: what has
+ * no room is read from the log later. The hub creates it, the connection feeds it with PUBACKs.
+ */
+
+import { InFlight } from './in-flight.js'
+import { encodePublish, encodePublishOnce, type Frame } from './mqtt/encode.js'
+import type { LogEntry } from './store/store.js'
+import { type Address, addressOf, type ConversationId, deliveryTopic, eventTopic } from './topics.js'
+
+/** Where a session's packets go: its connection. */
+export interface Outlet {
+  /** Bytes that the socket has not taken yet, what this turn wrote included. */
+  readonly unsentBytes: number
+  /** Queues a copy of the frame with this packet id for the one write at the end of the turn. */
+  sendFrame(frame: Frame, packetId: number): void
+  sendBytes(bytes: Buffer): void
+  close(why: string): void
+}
+
+export interface SessionLimits {
+  /** Unacknowledged messages. */
+  window: number
+  socketBytesMax: number
+}
+
+export interface SessionWorld {
+  readonly limits: SessionLimits
+  read(conv: ConversationId, from: number, to: number, limit: number): Promise<LogEntry[]>
+  failed(session: Session, error: unknown): void
+  /** A persistent session's cursor moved; to be written behind. */
+  cursorMoved(session: Session): void
+  replayed(messages: number): void
+}
+
+/** Both ends inclusive. */
+export interface Range {
+  next: number
+  last: number
+}
+
+/** Until the first backlog is through: what `ready` will say. */
+interface Backlog {
+  /** The seq that each conversation of the backlog must reach. */
+  targets: Map<ConversationId, number>
+  replayed: number
+  heads: Record<Address, number>
+  truncated: Record<Address, [number, number]> | undefined
+}
+
+const readMax = 256
+
+export class Session {
+  readonly inFlight = new InFlight()
+  /** Conversations in which newer messages wait in the log; in ascending, disjoint ranges. */
+  readonly behind = new Map<ConversationId, Range[]>()
+  /** Cursors that moved and are not written yet (persistent sessions only). */
+  cursors = new Map<ConversationId, number>()
+  /** Groups in whose audience the hub has put it. */
+  readonly groups = new Set<ConversationId>()
+  /** From the connect to the end of loading: everything goes to the log's side. */
+  loading = true
+  closed = false
+  #pumping = false
+  #backlog: Backlog | undefined
+  readonly #moved: ((conv: ConversationId, seq: number) => void) | undefined
+
+  constructor(
+    readonly user: string,
+    readonly device: string,
+    readonly persistent: boolean,
+    readonly outlet: Outlet,
+    readonly world: SessionWorld,
+  ) {
+    this.#moved = persistent ? (conv, seq) => this.#moveCursor(conv, seq) : undefined
+  }
+
+  get key(): string {
+    return `${this.user}/${this.device}`
+  }
+
+  #moveCursor(conv: ConversationId, seq: number): void {
+    if (this.cursors.size === 0) this.world.cursorMoved(this)
+    this.cursors.set(conv, seq)
+  }
+
+  get hasRoom(): boolean {
+    return this.inFlight.messages < this.world.limits.window && this.outlet.unsentBytes < this.world.limits.socketBytesMax
+  }
+
+  /** A new message of a conversation: sent at once, or left to the log. `frame` is shared by all receivers. */
+  offer(conv: ConversationId, seq: number, frame: Frame): void {
+    if (this.loading || this.behind.has(conv) || !this.hasRoom) return this.#fallBehind(conv, seq)
+    this.outlet.sendFrame(frame, this.inFlight.addMessage(conv, seq))
+  }
+
+  /** The session's own message: not sent back, but its cursor passes it in order. */
+  offerOwn(conv: ConversationId, seq: number): void {
+    if (this.loading || this.behind.has(conv)) return this.#fallBehind(conv, seq)
+    if (!this.persistent) return
+    if (this.inFlight.size === 0) this.#moveCursor(conv, seq)
+    else this.inFlight.addOwn(conv, seq)
+  }
+
+  #fallBehind(conv: ConversationId, seq: number): void {
+    const ranges = this.behind.get(conv)
+    const last = ranges?.at(-1)
+    if (ranges === undefined) this.behind.set(conv, [{ next: seq, last: seq }])
+    else if (last !== undefined && last.last === seq - 1) last.last = seq
+    else if (last === undefined || last.last < seq) ranges.push({ next: seq, last: seq })
+  }
+
+  /** Ends loading: `ranges` is the backlog that the log holds for this session. */
+  start(
+    ranges: Map<ConversationId, Range[]>,
+    heads: Record<Address, number>,
+    truncated: Record<Address, [number, number]> | undefined,
+  ): void {
+    const targets = new Map<ConversationId, number>()
+    for (const [conv, older] of ranges) {
+      const newer = this.behind.get(conv) ?? []
+      const merged = mergeRanges(older, newer)
+      if (merged.length === 0) continue
+      this.behind.set(conv, merged)
+      targets.set(conv, (older.at(-1) as Range).last)
+    }
+    this.#backlog = { targets, replayed: 0, heads, truncated }
+    this.loading = false
+    this.pump()
+  }
+
+  /** A PUBACK. False for an id that is not in flight. */
+  acknowledge(packetId: number): boolean {
+    const known = this.inFlight.acknowledge(packetId, this.#moved)
+    if (this.behind.size > 0 && !this.#pumping && this.inFlight.messages * 2 <= this.world.limits.window) this.pump()
+    return known
+  }
+
+  /** Sends what waits in the log while there is room. Called when room may have appeared; never overlaps itself. */
+  pump(): void {
+    if (this.#pumping || this.loading || this.closed) return
+    if (this.behind.size === 0) return this.#finishBacklog()
+    if (!this.hasRoom) return
+    this.#pumping = true
+    this.#run().then(
+      () => {
+        this.#pumping = false
+        if (this.behind.size > 0 && this.hasRoom) this.pump()
+      },
+      (error) => {
+        this.#pumping = false
+        this.world.failed(this, error)
+      },
+    )
+  }
+
+  async #run(): Promise<void> {
+    while (!this.closed && this.behind.size > 0 && this.hasRoom) {
+      const [conv, ranges] = this.behind.entries().next().value as [ConversationId, Range[]]
+      const range = ranges[0] as Range
+      const room = this.world.limits.window - this.inFlight.messages
+      const { next, last } = range
+      const entries = await this.world.read(conv, next, Math.min(last, next + readMax), Math.min(room, readMax))
+      if (this.closed) return
+      if (entries.length === 0) throw new Error(`the log of ${conv} has no entry ${next}, though its head is ${last} or more`)
+      for (const entry of entries) {
+        if (!this.hasRoom) break
+        this.#replay(conv, entry)
+        range.next = entry.seq + 1
+      }
+      if (range.next > range.last) ranges.shift()
+      // One conversation after the other gets its turn.
+      this.behind.delete(conv)
+      if (ranges.length > 0) this.behind.set(conv, ranges)
+      this.#reached(conv, range.next - 1)
+    }
+  }
+
+  #replay(conv: ConversationId, entry: LogEntry): void {
+    if (entry.from === this.user && entry.device === this.device) {
+      if (!this.persistent) return
+      if (this.inFlight.size === 0) this.#moveCursor(conv, entry.seq)
+      else this.inFlight.addOwn(conv, entry.seq)
+      return
+    }
+    const frame = encodePublish(deliveryTopic(conv, this.user), entry.payload)
+    this.outlet.sendFrame(frame, this.inFlight.addMessage(conv, entry.seq))
+    if (this.#backlog !== undefined) this.#backlog.replayed++
+    this.world.replayed(1)
+  }
+
+  #reached(conv: ConversationId, seq: number): void {
+    const backlog = this.#backlog
+    if (backlog === undefined) return
+    const target = backlog.targets.get(conv)
+    if (target !== undefined && seq >= target) backlog.targets.delete(conv)
+    if (backlog.targets.size === 0) this.#finishBacklog()
+  }
+
+  #finishBacklog(): void {
+    const backlog = this.#backlog
+    if (backlog === undefined) return
+    this.#backlog = undefined
+    const { replayed, heads, truncated } = backlog
+    this.sendEvent(truncated === undefined ? { type: 'ready', replayed, heads } : { type: 'ready', replayed, heads, truncated })
+  }
+
+  sendEvent(event: object): void {
+    this.sendControl(eventTopic(this.user), JSON.stringify(event))
+  }
+
+  /** An ack, event or reply: to this session only, never replayed. */
+  sendControl(topic: string, payload: string): void {
+    if (this.closed) return
+    this.outlet.sendBytes(encodePublishOnce(topic, payload, this.inFlight.addControl()))
+  }
+
+  addressOf(conv: ConversationId): Address {
+    return addressOf(conv, this.user)
+  }
+}
+
+/** Older ranges followed by newer ones; what overlaps is joined. */
+export function mergeRanges(older: readonly Range[], newer: readonly Range[]): Range[] {
+  const merged: Range[] = []
+  for (const { next, last } of [...older, ...newer]) {
+    if (next > last) continue
+    const previous = merged.at(-1)
+    if (previous !== undefined && next <= previous.last + 1) previous.last = Math.max(previous.last, last)
+    else merged.push({ next, last })
+  }
+  return merged
+}

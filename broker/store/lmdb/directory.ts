@@ -1,0 +1,137 @@
+/**
+ * Users, groups, members and each user's list of conversations, on LMDB. A row of the list is up to three fields
+ * under neighbouring keys (membership, read, sent), so that an append writes `sent` without reading anything.
+ */
+import { type ConversationId, groupConversation } from '../../topics.js'
+import type { ConversationRow, Directory, Effect, GroupRecord, MemberRecord, Span, UserRecord } from '../store.js'
+import type { Environment, Table } from './environment.js'
+import { plainKey, plainRange, type RowField, rowField, rowKey, textsOf } from './keys.js'
+
+export interface DirectoryTables {
+  users: Table
+  groups: Table
+  members: Table
+  rows: Table
+}
+
+const seqBytes = 6
+const encode = (record: object): Buffer => Buffer.from(JSON.stringify(record))
+/** What a decoder returns was written by the encoder above, under a key of that type. */
+const decode = <T>(value: Buffer | undefined): T | undefined => (value === undefined ? undefined : (JSON.parse(value.toString()) as T))
+
+/** A membership is the text `direct`, or the spans of a group as JSON. */
+export const directMembership = Buffer.from('direct')
+
+/** Writes what an append does to the directory; called inside its commit. */
+export function putEffect({ groups, members, rows }: DirectoryTables, effect: Effect): void {
+  if (effect.kind === 'group') {
+    groups.put(plainKey(effect.record.group), encode(effect.record))
+    return
+  }
+  const { group, record } = effect
+  members.put(plainKey(group, record.user), encode(record))
+  rows.put(rowKey(record.user, groupConversation(group), rowField.membership), encode(record.spans))
+}
+
+/** Sends that are not in `rows` yet. */
+export interface RecentSends {
+  lastSent(conv: ConversationId, user: string): number | undefined
+}
+
+export class LmdbDirectory implements Directory {
+  readonly #environment: Environment
+  readonly #tables: DirectoryTables
+  readonly #recent: RecentSends
+
+  constructor(environment: Environment, tables: DirectoryTables, recent: RecentSends) {
+    this.#environment = environment
+    this.#tables = tables
+    this.#recent = recent
+  }
+
+  async user(user: string): Promise<UserRecord | undefined> {
+    this.#environment.assertOpen()
+    return decode<UserRecord>(this.#tables.users.get(plainKey(user)))
+  }
+
+  putUser(record: UserRecord): Promise<void> {
+    return this.#environment.commit(() => {
+      this.#tables.users.put(plainKey(record.user), encode(record))
+    })
+  }
+
+  async group(group: string): Promise<GroupRecord | undefined> {
+    this.#environment.assertOpen()
+    return decode<GroupRecord>(this.#tables.groups.get(plainKey(group)))
+  }
+
+  async members(group: string): Promise<MemberRecord[]> {
+    this.#environment.assertOpen()
+    const found: MemberRecord[] = []
+    for (const { value } of this.#tables.members.getRange(plainRange(group))) found.push(JSON.parse(value.toString()))
+    return found
+  }
+
+  async member(group: string, user: string): Promise<MemberRecord | undefined> {
+    this.#environment.assertOpen()
+    return decode<MemberRecord>(this.#tables.members.get(plainKey(group, user)))
+  }
+
+  async conversationsOf(user: string): Promise<ConversationRow[]> {
+    this.#environment.assertOpen()
+    const found: ConversationRow[] = []
+    for (const { key, value } of this.#tables.rows.getRange(plainRange(user))) {
+      const conv = textsOf(key)[1] as ConversationId
+      const field = key[key.length - 1] as RowField
+      const row = found.at(-1)
+      if (field === rowField.membership) found.push(newRow(conv, value))
+      else if (row?.conv === conv) setField(row, field, value)
+    }
+    for (const row of found) row.sent = this.#recent.lastSent(row.conv, user) ?? row.sent
+    return found
+  }
+
+  async conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined> {
+    this.#environment.assertOpen()
+    const { rows } = this.#tables
+    const membership = rows.get(rowKey(user, conv, rowField.membership))
+    if (membership === undefined) return undefined
+    const row = newRow(conv, membership)
+    for (const field of [rowField.read, rowField.sent]) {
+      const value = rows.get(rowKey(user, conv, field))
+      if (value !== undefined) setField(row, field, value)
+    }
+    row.sent = this.#recent.lastSent(conv, user) ?? row.sent
+    return row
+  }
+
+  setRead(positions: readonly { user: string; conv: ConversationId; seq: number }[]): Promise<void> {
+    if (positions.length === 0) return Promise.resolve()
+    const { rows } = this.#tables
+    return this.#environment.transact(() => {
+      for (const { user, conv, seq } of positions) {
+        if (rows.get(rowKey(user, conv, rowField.membership)) === undefined) continue
+        const before = rows.get(rowKey(user, conv, rowField.read))?.readUIntBE(0, seqBytes) ?? 0
+        if (seq > before) rows.put(rowKey(user, conv, rowField.read), encodeSeq(seq))
+      }
+    })
+  }
+}
+
+function encodeSeq(seq: number): Buffer {
+  const value = Buffer.allocUnsafe(seqBytes)
+  value.writeUIntBE(seq, 0, seqBytes)
+  return value
+}
+
+function newRow(conv: ConversationId, membership: Buffer): ConversationRow {
+  const row: ConversationRow = { conv, read: 0, sent: 0 }
+  if (!membership.equals(directMembership)) row.spans = JSON.parse(membership.toString()) as Span[]
+  return row
+}
+
+function setField(row: ConversationRow, field: RowField, value: Buffer): void {
+  const seq = value.readUIntBE(0, seqBytes)
+  if (field === rowField.read) row.read = seq
+  else row.sent = seq
+}

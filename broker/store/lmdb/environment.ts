@@ -1,0 +1,191 @@
+/**
+ * The LMDB environment under the store: its tables, and the only two ways to write. Guarantees: a write that resolves
+ * is synced to disk; one that rejects with StoreUnavailable has changed nothing, unless it says that its outcome is
+ * unknown, and then every later write is refused until it is known. No rejection of LMDB stays unhandled.
+ */
+import { mkdirSync, statSync } from 'node:fs'
+import { statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Database, open, type RootDatabase } from 'lmdb'
+import type { Logger } from '../../logger.js'
+import { StoreUnavailable } from '../store.js'
+import { plainKey } from './keys.js'
+
+/** What the store uses of an LMDB table. Writes are only called inside `commit` or `transact`, whose promise covers them. */
+export interface Table {
+  get(key: Buffer): Buffer | undefined
+  put(key: Buffer, value: Buffer): void
+  remove(key: Buffer): void
+  getRange(range: KeyRange): Iterable<{ key: Buffer; value: Buffer }>
+  getKeys(range: KeyRange): Iterable<Buffer>
+}
+
+/** From `start` (inclusive, unless exclusive) to before `end`; in `reverse`, `start` is the upper one. */
+export interface KeyRange {
+  start: Buffer
+  end?: Buffer
+  exclusiveStart?: boolean
+  reverse?: boolean
+  limit?: number
+}
+
+export interface EnvironmentOptions {
+  /** Directory of the database alone; created 0700. */
+  dir: string
+  /** Addresses reserved for the file, not disk: the file grows as it is filled. */
+  mapBytesMax: number
+  logger: Logger | undefined
+}
+
+/** A disk that does not answer for so long is reported; the commit itself goes on and decides what happens to it. */
+const commitMsMax = 30_000
+/** Below this much room `check` fails, before appends do. */
+const freeBytesMin = 1024 * 1024
+const schema = 1
+const tablesMax = 16
+
+export class Environment {
+  readonly dir: string
+  readonly #root: RootDatabase<Buffer, Buffer>
+  readonly #meta: Database<Buffer, Buffer>
+  readonly #file: string
+  readonly #inode: number
+  readonly #logger: Logger | undefined
+  readonly #pending = new Set<Promise<unknown>>()
+  /** A commit that has not answered in time. */
+  #stuck: string | undefined
+  #closed = false
+
+  constructor({ dir, mapBytesMax, logger }: EnvironmentOptions) {
+    this.dir = dir
+    this.#logger = logger
+    mkdirSync(dir, { recursive: true, mode: 0o700 })
+    const binary = { encoding: 'binary', keyEncoding: 'binary' } as const
+    this.#root = open<Buffer, Buffer>({
+      path: dir,
+      mapSize: mapBytesMax,
+      maxDbs: tablesMax,
+      overlappingSync: false,
+      noMemInit: false,
+      ...binary,
+    })
+    this.#file = join(dir, 'data.mdb')
+    this.#inode = statSync(this.#file).ino
+    this.#meta = this.#root.openDB<Buffer, Buffer>({ name: 'meta', encoding: 'binary', keyEncoding: 'binary' })
+    this.#checkSchema()
+  }
+
+  /** Opens or creates a table with binary keys and values. */
+  table(name: string): Table {
+    return this.#root.openDB<Buffer, Buffer>({ name, encoding: 'binary', keyEncoding: 'binary' })
+  }
+
+  #checkSchema(): void {
+    const found = this.#meta.get(plainKey('schema'))
+    if (found === undefined) return void this.#meta.putSync(Buffer.from(plainKey('schema')), Buffer.from(String(schema)))
+    if (found.toString() === String(schema)) return
+    void this.#root.close()
+    throw new Error(
+      `the store in ${this.dir} has schema ${found.toString().slice(0, 20)}, this version of Parley knows schema ${schema}: start the version that wrote it, or use another data directory`,
+    )
+  }
+
+  /** Throws StoreUnavailable unless the store can be read. */
+  assertOpen(): void {
+    if (this.#closed) throw new StoreUnavailable(`the store in ${this.dir} is closed`)
+  }
+
+  /**
+   * Commits all puts and removes that `work` makes, in one transaction with whatever else is written in this turn.
+   * `work` runs at once, sees only what is committed, and must not throw after its first write. `committed` is called when
+   * the commit has succeeded, before the promise resolves; also when that rejected because it took too long.
+   */
+  commit(work: () => void, committed: () => void = nothing): Promise<void> {
+    return this.#write(() => this.#root.batch(work).then(committed))
+  }
+
+  /** Runs `work` inside a write transaction: it sees every write made before it. For what reads before it writes. */
+  transact(work: () => void): Promise<void> {
+    return this.#write(() => this.#root.transaction(work))
+  }
+
+  /** Rejects unless a write can be committed now and there is room for more. */
+  async check(): Promise<void> {
+    const { bavail, bsize } = await statfs(this.dir).catch((error: Error) => this.#fail(error.message))
+    if (bavail * bsize < freeBytesMin) this.#fail(`the disk has only ${bavail * bsize} bytes left`)
+    await this.commit(() => void this.#meta.put(plainKey('checked'), Buffer.from(String(Date.now()))))
+  }
+
+  /** Resolves when all that was written is on disk. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await Promise.allSettled([...this.#pending])
+    await this.#root.close()
+  }
+
+  /** Throws StoreUnavailable unless a write may be begun. */
+  assertWritable(): void {
+    this.assertOpen()
+    if (this.#stuck !== undefined) this.#fail(this.#stuck)
+    this.#assertInPlace()
+  }
+
+  async #write(start: () => Promise<unknown>): Promise<void> {
+    this.assertWritable()
+    const written = start()
+    this.#pending.add(written)
+    try {
+      await this.#settled(written)
+    } catch (error) {
+      if (error instanceof StoreUnavailable) throw error
+      this.#fail(await reasonOf(error), error)
+    }
+  }
+
+  /** A file that was deleted can be written to for ever, and nothing of it survives a restart. */
+  #assertInPlace(): void {
+    if (statSync(this.#file, { throwIfNoEntry: false })?.ino !== this.#inode) {
+      this.#fail('its files were removed or replaced while it was open; restart the server')
+    }
+  }
+
+  /** Waits for a commit; when it takes too long, refuses all further writes until it has answered. */
+  async #settled(written: Promise<unknown>): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        this.#stuck = `a commit has not finished within ${commitMsMax} ms; its outcome is unknown`
+        this.#logger?.error({ dir: this.dir }, 'the disk does not answer')
+        reject(new StoreUnavailable(this.#sentence(this.#stuck)))
+      }, commitMsMax)
+    })
+    const forget = () => {
+      this.#pending.delete(written)
+      if (this.#pending.size === 0) this.#stuck = undefined
+    }
+    written.then(forget, forget)
+    try {
+      await Promise.race([written, late])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #sentence(why: string): string {
+    return `the store in ${this.dir} cannot be used now: ${why}`
+  }
+
+  #fail(why: string, cause?: unknown): never {
+    throw new StoreUnavailable(this.#sentence(why), cause === undefined ? undefined : { cause })
+  }
+}
+
+const nothing = (): void => undefined
+
+/** LMDB rejects with an error that carries the promise of the real one. */
+async function reasonOf(error: unknown): Promise<string> {
+  const commitError = (error as { commitError?: Promise<never> }).commitError
+  const real = commitError === undefined ? error : await commitError.catch((reason: unknown) => reason)
+  return real instanceof Error ? real.message : String(real)
+}

@@ -1,0 +1,58 @@
+/**
+ * The embedded store: everything durable of one server in one LMDB environment under the data directory. One process
+ * at a time; a write resolves when it is synced to disk.
+ */
+import { join } from 'node:path'
+import type { Logger } from '../../logger.js'
+import { lockDataDir } from '../data-dir.js'
+import type { Store } from '../store.js'
+import { LmdbDirectory } from './directory.js'
+import { Environment } from './environment.js'
+import { LmdbKeyValueStore } from './key-value-store.js'
+import { LmdbMessageLog } from './message-log.js'
+import { Recent } from './recent.js'
+import { LmdbSessionStore } from './session-store.js'
+
+export interface LmdbStoreOptions {
+  /** The data directory; created 0700 if it does not exist. */
+  dir: string
+  logger?: Logger
+  /** Addresses reserved for the database (not disk). Raise it before the log outgrows it. */
+  mapBytesMax?: number
+  /** About how many messages are kept in memory before they are settled into the tables. Small values make tests meaningful. */
+  generationCostMax?: number
+}
+
+const mapBytesMaxDefault = 1024 ** 4
+
+/** Rejects with one line that says why when the directory cannot be used or is held by another process. */
+export async function createLmdbStore(options: LmdbStoreOptions): Promise<Store> {
+  const { dir, logger, mapBytesMax = mapBytesMaxDefault, generationCostMax } = options
+  const lock = await lockDataDir(dir)
+  try {
+    const environment = new Environment({ dir: join(lock.dir, 'store'), mapBytesMax, logger })
+    return openStore(environment, new Recent(generationCostMax), lock.release)
+  } catch (error) {
+    await lock.release()
+    throw error
+  }
+}
+
+function openStore(environment: Environment, recent: Recent, release: () => Promise<void>): Store {
+  const table = (name: string) => environment.table(name)
+  const directoryTables = { users: table('users'), groups: table('groups'), members: table('members'), rows: table('rows') }
+  const retransmits = table('retransmits')
+  const logTables = { journal: table('journal'), chunks: table('chunks'), sent: table('sent'), retransmits }
+  const sessionTables = { sessions: table('sessions'), cursors: table('cursors'), retransmits }
+  return {
+    log: new LmdbMessageLog(environment, logTables, directoryTables, recent),
+    directory: new LmdbDirectory(environment, directoryTables, recent),
+    sessions: new LmdbSessionStore(environment, sessionTables),
+    openTopics: new LmdbKeyValueStore(environment, table('open-topics')),
+    check: () => environment.check(),
+    close: async () => {
+      await environment.close()
+      await release()
+    },
+  }
+}

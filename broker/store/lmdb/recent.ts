@@ -1,0 +1,111 @@
+/**
+ * What the journal holds and the tables do not yet: per conversation the newest segments, the seq of each message id,
+ * and the last send of each sender. Two generations: `filling` takes what is appended; `settling` is moved into the
+ * tables, conversation by conversation, along with later appends. All of one conversation in `settling` is older than what
+ * `filling` has of it.
+ */
+import type { ConversationId } from '../../topics.js'
+import type { LogEntry } from '../store.js'
+import type { Segment } from './journal.js'
+
+/** A message costs 1, and 1 more for each KiB. Bounds memory, and what one busy conversation settles in one commit. */
+export const generationCostMaxDefault = 16_384
+const costUnitBytes = 1_024
+
+export const costOf = ({ entries, bytes }: Segment): number => entries.length + bytes.length / costUnitBytes
+
+export interface RecentSegment {
+  bytes: Buffer
+  lastSeq: number
+  lastTs: number
+}
+
+export interface RecentConversation {
+  segments: RecentSegment[]
+  /** sender → message id → seq; the last of each sender is its highest. */
+  sent: Map<string, Map<string, number>>
+  lastSent: Map<string, number>
+  cost: number
+}
+
+export interface Generation {
+  conversations: Map<ConversationId, RecentConversation>
+  /** The last journal record with entries of this generation. */
+  lastRecord: number
+  cost: number
+}
+
+const newGeneration = (): Generation => ({ conversations: new Map(), lastRecord: 0, cost: 0 })
+
+export class Recent {
+  filling = newGeneration()
+  settling: Generation | undefined
+  readonly #costMax: number
+
+  constructor(generationCostMax = generationCostMaxDefault) {
+    this.#costMax = generationCostMax
+  }
+
+  /** Takes the segments of a journal record that is durable; they lie in `journal`, which may be reused afterwards. */
+  addAll(segments: readonly Segment[], journal: Buffer, record: number): void {
+    const kept = Buffer.from(journal)
+    for (const segment of segments) {
+      const start = segment.bytes.byteOffset - journal.byteOffset
+      this.add(segment, kept.subarray(start, start + segment.bytes.length), record)
+    }
+    this.turn()
+  }
+
+  /** Takes a segment that is durable in journal record `record`; its bytes are kept, so they must not be reused. */
+  add(segment: Segment, bytes: Buffer, record: number): void {
+    const { conv, entries } = segment
+    const { filling } = this
+    let recent = filling.conversations.get(conv)
+    if (recent === undefined) {
+      recent = { segments: [], sent: new Map(), lastSent: new Map(), cost: 0 }
+      filling.conversations.set(conv, recent)
+    }
+    const last = entries[entries.length - 1] as LogEntry
+    recent.segments.push({ bytes, lastSeq: last.seq, lastTs: last.ts })
+    for (const { from, id, seq } of entries) {
+      let ids = recent.sent.get(from)
+      if (ids === undefined) {
+        ids = new Map()
+        recent.sent.set(from, ids)
+      }
+      ids.set(id, seq)
+      recent.lastSent.set(from, seq)
+    }
+    const cost = costOf(segment)
+    recent.cost += cost
+    filling.cost += cost
+    filling.lastRecord = record
+  }
+
+  /** Begins to settle the filling generation when it has reached `costMin` and the one before is done. */
+  turn(costMin = this.#costMax): void {
+    if (this.settling !== undefined || this.filling.cost < costMin || this.filling.cost === 0) return
+    this.settling = this.filling
+    this.filling = newGeneration()
+  }
+
+  /** Oldest first: what is known of the conversation beyond the tables. */
+  *of(conv: ConversationId): Generator<RecentConversation> {
+    const settling = this.settling?.conversations.get(conv)
+    if (settling !== undefined) yield settling
+    const filling = this.filling.conversations.get(conv)
+    if (filling !== undefined) yield filling
+  }
+
+  last(conv: ConversationId): RecentSegment | undefined {
+    return (this.filling.conversations.get(conv) ?? this.settling?.conversations.get(conv))?.segments.at(-1)
+  }
+
+  findSent(conv: ConversationId, from: string, id: string): number | undefined {
+    return this.filling.conversations.get(conv)?.sent.get(from)?.get(id) ?? this.settling?.conversations.get(conv)?.sent.get(from)?.get(id)
+  }
+
+  lastSent(conv: ConversationId, user: string): number | undefined {
+    return this.filling.conversations.get(conv)?.lastSent.get(user) ?? this.settling?.conversations.get(conv)?.lastSent.get(user)
+  }
+}

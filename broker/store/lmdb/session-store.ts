@@ -1,0 +1,104 @@
+/**
+ * Persistent sessions and their cursors on LMDB. Every write first looks at what is there, inside its transaction, so
+ * that a cursor which is saved late can never bring back a session that was removed meanwhile.
+ */
+import type { ConversationId } from '../../topics.js'
+import type { SessionRecord, SessionStore } from '../store.js'
+import type { Environment, Table } from './environment.js'
+import { plainKey, plainRange, textsOf } from './keys.js'
+
+export interface SessionTables {
+  sessions: Table
+  cursors: Table
+  retransmits: Table
+}
+
+const seqBytes = 6
+
+function encodeSeq(seq: number): Buffer {
+  const value = Buffer.allocUnsafe(seqBytes)
+  value.writeUIntBE(seq, 0, seqBytes)
+  return value
+}
+
+export class LmdbSessionStore implements SessionStore {
+  readonly #environment: Environment
+  readonly #tables: SessionTables
+
+  constructor(environment: Environment, tables: SessionTables) {
+    this.#environment = environment
+    this.#tables = tables
+  }
+
+  async get(user: string, device: string): Promise<SessionRecord | undefined> {
+    this.#environment.assertOpen()
+    return this.#session(user, device)
+  }
+
+  #session(user: string, device: string): SessionRecord | undefined {
+    const value = this.#tables.sessions.get(plainKey(user, device))
+    return value === undefined ? undefined : (JSON.parse(value.toString()) as SessionRecord)
+  }
+
+  async list(user: string): Promise<SessionRecord[]> {
+    this.#environment.assertOpen()
+    const found: SessionRecord[] = []
+    for (const { value } of this.#tables.sessions.getRange(plainRange(user))) found.push(JSON.parse(value.toString()))
+    return found
+  }
+
+  create(record: SessionRecord, cursors: ReadonlyMap<ConversationId, number>): Promise<void> {
+    const { user, device } = record
+    const { sessions, cursors: table } = this.#tables
+    return this.#environment.transact(() => {
+      this.#clear(user, device)
+      sessions.put(plainKey(user, device), Buffer.from(JSON.stringify(record)))
+      for (const [conv, seq] of cursors) table.put(plainKey(user, device, conv), encodeSeq(seq))
+    })
+  }
+
+  async cursors(user: string, device: string): Promise<Map<ConversationId, number>> {
+    this.#environment.assertOpen()
+    const found = new Map<ConversationId, number>()
+    for (const { key, value } of this.#tables.cursors.getRange(plainRange(user, device))) {
+      found.set(textsOf(key)[2] as ConversationId, value.readUIntBE(0, seqBytes))
+    }
+    return found
+  }
+
+  saveCursors(cursors: readonly { user: string; device: string; conv: ConversationId; seq: number }[], seenTs: number): Promise<void> {
+    if (cursors.length === 0) return Promise.resolve()
+    const { sessions, cursors: table } = this.#tables
+    return this.#environment.transact(() => {
+      const known = new Map<string, boolean>()
+      for (const { user, device, conv, seq } of cursors) {
+        const name = `${user}/${device}`
+        let exists = known.get(name)
+        if (exists === undefined) {
+          const record = this.#session(user, device)
+          exists = record !== undefined
+          known.set(name, exists)
+          if (record !== undefined) sessions.put(plainKey(user, device), Buffer.from(JSON.stringify({ ...record, seenTs })))
+        }
+        if (exists) table.put(plainKey(user, device, conv), encodeSeq(seq))
+      }
+    })
+  }
+
+  remove(user: string, device: string): Promise<void> {
+    return this.#environment.transact(() => this.#clear(user, device))
+  }
+
+  /** Forgets the session, its cursors, and the packet ids that only it could send again. */
+  #clear(user: string, device: string): void {
+    const { sessions, cursors, retransmits } = this.#tables
+    sessions.remove(Buffer.from(plainKey(user, device)))
+    removeRange(cursors, plainRange(user, device))
+    removeRange(retransmits, plainRange(`${user}/${device}`))
+  }
+}
+
+function removeRange(table: Table, range: { start: Buffer; end: Buffer }): void {
+  const keys = [...table.getKeys(range)]
+  for (const key of keys) table.remove(key)
+}

@@ -1,0 +1,82 @@
+/**
+ * Moves conversations of the settling generation from memory into the tables, inside the transaction of an append, and
+ * removes their journal records with the last of them. What it wrote is forgotten in memory only after the commit.
+ */
+import type { ConversationId } from '../../topics.js'
+import type { DirectoryTables } from './directory.js'
+import type { Table } from './environment.js'
+import { chunkKey, recordKey, rowField, rowKey, sentKeysOf } from './keys.js'
+import type { Generation, Recent, RecentConversation, RecentSegment } from './recent.js'
+
+export interface SettleTables {
+  journal: Table
+  chunks: Table
+  sent: Table
+}
+
+export interface Settled {
+  /** Called after the commit. */
+  forget(): void
+}
+
+/** A chunk ends with the segment that brings it over this. */
+const chunkBytesMax = 64 * 1024
+
+/** Puts conversations worth about `cost` into the tables; undefined when there is nothing to settle. */
+export function settleSome(recent: Recent, tables: SettleTables, directory: DirectoryTables, cost: number): Settled | undefined {
+  const { settling } = recent
+  if (settling === undefined) return undefined
+  const moved: ConversationId[] = []
+  let spent = 0
+  for (const [conv, conversation] of settling.conversations) {
+    putChunks(tables.chunks, conv, conversation.segments)
+    putSent(tables.sent, directory.rows, conv, conversation)
+    moved.push(conv)
+    spent += conversation.cost
+    if (spent >= cost) break
+  }
+  const isLast = moved.length === settling.conversations.size
+  if (isLast) removeRecords(tables.journal, settling)
+  return {
+    forget: () => {
+      for (const conv of moved) settling.conversations.delete(conv)
+      if (isLast) recent.settling = undefined
+    },
+  }
+}
+
+function putChunks(chunks: Table, conv: ConversationId, segments: readonly RecentSegment[]): void {
+  let pending: Buffer[] = []
+  let bytes = 0
+  for (const [at, { bytes: segment, lastSeq, lastTs }] of segments.entries()) {
+    pending.push(segment)
+    bytes += segment.length
+    if (bytes < chunkBytesMax && at < segments.length - 1) continue
+    chunks.put(chunkKey(conv, lastSeq, lastTs), Buffer.concat(pending))
+    pending = []
+    bytes = 0
+  }
+}
+
+const seqBytes = 6
+
+function putSent(sent: Table, rows: Table, conv: ConversationId, { sent: senders, lastSent }: RecentConversation): void {
+  const keyOf = sentKeysOf(conv)
+  for (const [from, ids] of senders) {
+    const seqs = Buffer.allocUnsafe(seqBytes * ids.size)
+    let position = 0
+    for (const [id, seq] of ids) {
+      seqs.writeUIntBE(seq, position, seqBytes)
+      sent.put(keyOf(from, id), seqs.subarray(position, position + seqBytes))
+      position += seqBytes
+    }
+    const last = Buffer.allocUnsafe(seqBytes)
+    last.writeUIntBE(lastSent.get(from) ?? 0, 0, seqBytes)
+    if (from !== '') rows.put(rowKey(from, conv, rowField.sent), last)
+  }
+}
+
+function removeRecords(journal: Table, { lastRecord }: Generation): void {
+  const range = { start: Buffer.from(recordKey(0)), end: Buffer.from(recordKey(lastRecord + 1)) }
+  for (const key of journal.getKeys(range)) journal.remove(key)
+}

@@ -1,0 +1,156 @@
+/**
+ * The persistence that Aedes uses for open topics (never for chat): its in-memory one, with retained messages,
+ * subscriptions of persistent sessions and their queues saved behind it and loaded at start. Everything is bounded.
+ * Only granted subscriptions are stored: Aedes hands over every item of a SUBSCRIBE, refused ones too. QoS 2 packets
+ * that a client has not released, and wills, live in memory alone.
+ */
+import { createHash } from 'node:crypto'
+import { Readable } from 'node:stream'
+import MemoryPersistence from 'aedes-persistence/asyncPersistence.js'
+import type { Logger } from '../logger.js'
+import { OfflineQueues, type QueueLimits } from './offline-queues.js'
+import { decodePacket, encodePacket, type OpenPacket } from './open-packet.js'
+import type { KeyValueStore } from './store.js'
+import { WriteBehind } from './write-behind.js'
+
+export interface OpenTopicsOptions {
+  store: KeyValueStore
+  /** True for an item of a SUBSCRIBE that was granted; asked with the very object that Aedes holds. */
+  isGranted: (sub: OpenSubscription) => boolean
+  logger?: Logger
+  retainedMax?: number
+  /** Per session. */
+  queuedPacketsMax?: number
+  /** Per session. */
+  queuedBytesMax?: number
+}
+
+export interface OpenSubscription {
+  topic: string
+  qos: number
+}
+
+interface OpenClient {
+  id: string
+}
+
+const retainedMaxDefault = 100_000
+const queuedPacketsMaxDefault = 1_000
+const queuedBytesMaxDefault = 4 * 1024 * 1024
+/** Longer names are replaced by a digest; the value holds the name. */
+const nameBytesMax = 900
+const numberDigits = 12
+
+const nameOf = (text: string): string =>
+  Buffer.byteLength(text) <= nameBytesMax ? `=${text}` : `#${createHash('sha256').update(text).digest('hex')}`
+const retainedKey = (topic: string): string => `retained/${nameOf(topic)}`
+const subscriptionsKey = (client: string): string => `subscriptions/${nameOf(client)}`
+const queuePrefix = 'queue/'
+const queueKey = (client: string, number: number): string =>
+  `${queuePrefix}${nameOf(client)}/${number.toString(16).padStart(numberDigits, '0')}`
+
+export class OpenTopicsPersistence extends MemoryPersistence {
+  readonly #options: OpenTopicsOptions
+  readonly #saved: WriteBehind
+  readonly #queues: OfflineQueues
+  readonly #retained = new Set<string>()
+  #isFull = false
+
+  constructor(options: OpenTopicsOptions) {
+    super()
+    this.#options = options
+    this.#saved = new WriteBehind(options.store, options.logger)
+    const { queuedPacketsMax: packetsMax = queuedPacketsMaxDefault, queuedBytesMax: bytesMax = queuedBytesMaxDefault } = options
+    this.#queues = new OfflineQueues({ packetsMax, bytesMax } satisfies QueueLimits, this.#saved, queueKey)
+  }
+
+  /** Loads what was saved. Aedes insists on a function that is declared async. */
+  override async setup(broker: object): Promise<void> {
+    const { store } = this.#options
+    for await (const { value } of store.entries('retained/')) {
+      const { packet } = decodePacket(value)
+      this.#retained.add(packet.topic ?? '')
+      await super.storeRetained(packet)
+    }
+    for await (const { value } of store.entries('subscriptions/')) {
+      const { client, subs } = JSON.parse(value.toString()) as { client: string; subs: OpenSubscription[] }
+      await super.addSubscriptions({ id: client }, subs)
+    }
+    for await (const { key, value } of store.entries(queuePrefix)) {
+      const { packet, client } = decodePacket(value)
+      this.#queues.restore(client, key, Number.parseInt(key.slice(-numberDigits), 16), packet)
+    }
+    await super.setup(broker)
+  }
+
+  /** A new topic beyond the limit is not retained [MQTT-3.3.1.3: the server may discard]; one that exists is replaced. */
+  override async storeRetained(packet: OpenPacket): Promise<void> {
+    const { topic = '', payload = '' } = packet
+    if (payload.length === 0) {
+      if (this.#retained.delete(topic)) this.#saved.remove(retainedKey(topic))
+    } else if (!this.#retained.has(topic) && this.#retained.size >= (this.#options.retainedMax ?? retainedMaxDefault)) {
+      if (!this.#isFull) this.#options.logger?.warn({ topic, retained: this.#retained.size }, 'no room for more retained messages')
+      this.#isFull = true
+      return
+    } else {
+      this.#retained.add(topic)
+      this.#saved.put(retainedKey(topic), encodePacket(packet))
+    }
+    this.#isFull = false
+    await super.storeRetained(packet)
+  }
+
+  override async addSubscriptions(client: OpenClient, subs: OpenSubscription[]): Promise<void> {
+    const granted = subs.filter((sub) => this.#options.isGranted(sub))
+    if (granted.length === 0) return
+    await super.addSubscriptions(client, granted)
+    await this.#saveSubscriptions(client)
+  }
+
+  override async removeSubscriptions(client: OpenClient, topics: string[]): Promise<void> {
+    await super.removeSubscriptions(client, topics)
+    await this.#saveSubscriptions(client)
+  }
+
+  /** Called for a connect with a clean session: nothing of the old one may remain [MQTT-3.1.2-6]. */
+  override async cleanSubscriptions(client: OpenClient): Promise<void> {
+    this.#queues.clearAll(client.id)
+    const { length } = await super.subscriptionsByClient(client)
+    await super.cleanSubscriptions(client)
+    if (length > 0) this.#saved.remove(subscriptionsKey(client.id))
+  }
+
+  async #saveSubscriptions(client: OpenClient): Promise<void> {
+    const subs = await super.subscriptionsByClient(client)
+    const key = subscriptionsKey(client.id)
+    if (subs.length === 0) this.#saved.remove(key)
+    else this.#saved.put(key, Buffer.from(JSON.stringify({ client: client.id, subs })))
+  }
+
+  async outgoingEnqueue(sub: { clientId: string }, packet: OpenPacket): Promise<void> {
+    this.#queues.enqueue(sub.clientId, packet)
+  }
+
+  async outgoingEnqueueCombi(subs: { clientId: string }[], packet: OpenPacket): Promise<void> {
+    for (const { clientId } of subs) this.#queues.enqueue(clientId, packet)
+  }
+
+  async outgoingUpdate(client: OpenClient, packet: OpenPacket): Promise<void> {
+    this.#queues.update(client.id, packet)
+  }
+
+  /** Called by Aedes for every PUBACK, also with no `messageId` for a packet that was not forwarded. */
+  async outgoingClearMessageId(client: OpenClient, packet: OpenPacket): Promise<OpenPacket | undefined> {
+    return this.#queues.clear(client.id, packet.messageId)
+  }
+
+  outgoingStream(client: OpenClient): Readable {
+    return Readable.from(this.#queues.packets(client.id))
+  }
+
+  /** Resolves when everything is saved. */
+  override async destroy(): Promise<void> {
+    await this.#saved.close()
+    await super.destroy()
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * A byte pipe to one client, over TCP or WebSocket, as the connection needs it: no stream, no object per packet.
+ * `write` never blocks and never throws; what the peer does not read is counted by `unsentBytes`.
+ */
+import type { Socket } from 'node:net'
+import type { WebSocket } from 'ws'
+
+export interface TransportEvents {
+  data(bytes: Buffer): void
+  /** Everything unsent has left. */
+  drained(): void
+  /** Called once, whoever closed it. */
+  closed(why: string): void
+}
+
+export interface Transport {
+  readonly kind: 'tcp' | 'ws'
+  /** Address of the peer, for logs and limits. */
+  readonly address: string
+  readonly unsentBytes: number
+  listen(events: TransportEvents): void
+  write(bytes: Buffer): void
+  pause(): void
+  resume(): void
+  /** Sends what is unsent, then closes; at once when the peer does not take it within a second. */
+  end(): void
+  destroy(): void
+}
+
+const endGraceMs = 1000
+
+export function createTcpTransport(socket: Socket): Transport {
+  const tcp: Transport = {
+    kind: 'tcp',
+    address: socket.remoteAddress ?? '',
+    get unsentBytes() {
+      return socket.writableLength
+    },
+    listen(events) {
+      let why = 'closed by the client'
+      socket.on('data', events.data)
+      socket.on('drain', events.drained)
+      socket.on('error', (error) => {
+        why = error.message
+      })
+      socket.on('close', () => events.closed(why))
+    },
+    write(bytes) {
+      if (!socket.destroyed) socket.write(bytes)
+    },
+    pause() {
+      socket.pause()
+    },
+    resume() {
+      socket.resume()
+    },
+    end() {
+      if (socket.destroyed) return
+      if (socket.writableLength > 0) setTimeout(() => socket.destroy(), endGraceMs).unref()
+      socket.destroySoon()
+    },
+    destroy() {
+      socket.destroy()
+    },
+  }
+  return tcp
+}
+
+export function createWebSocketTransport(ws: WebSocket, address: string): Transport {
+  let events: TransportEvents | undefined
+  let draining = false
+  const sent = (): void => {
+    if (draining && ws.bufferedAmount === 0) {
+      draining = false
+      events?.drained()
+    }
+  }
+  return {
+    kind: 'ws',
+    address,
+    get unsentBytes() {
+      return ws.bufferedAmount
+    },
+    listen(listeners) {
+      events = listeners
+      let why = 'closed by the client'
+      ws.on('message', (message, isBinary) => {
+        if (isBinary) return listeners.data(message as Buffer)
+        why = 'a text frame [MQTT-6.0.0-1]'
+        ws.terminate()
+      })
+      ws.on('error', (error) => {
+        why = error.message
+      })
+      ws.on('close', () => listeners.closed(why))
+    },
+    write(bytes) {
+      if (ws.readyState !== ws.OPEN) return
+      ws.send(bytes, sent)
+      if (ws.bufferedAmount > 0) draining = true
+    },
+    pause() {
+      ws.pause()
+    },
+    resume() {
+      ws.resume()
+    },
+    end() {
+      ws.resume()
+      ws.close(1000)
+      setTimeout(() => ws.terminate(), endGraceMs).unref()
+    },
+    destroy() {
+      ws.terminate()
+    },
+  }
+}

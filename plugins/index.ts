@@ -1,0 +1,19 @@
+/** The built-in plugins in their order: gates first, then the owners of topics and methods. */
+import type { PluginFactory } from '../broker/plugin.js'
+import { acl } from './acl.js'
+import { auth } from './auth.js'
+import { createConversations } from './conversations.js'
+import { createGroups } from './groups.js'
+import { limits } from './limits.js'
+import { createMessages } from './messages.js'
+import { createReadPositions } from './read-positions.js'
+
+export const builtInPlugins: readonly PluginFactory[] = [
+  (server) => auth(server),
+  (server) => limits(server),
+  (server) => acl(server),
+  createMessages,
+  createGroups,
+  createReadPositions,
+  createConversations,
+]
