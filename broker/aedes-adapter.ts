@@ -89,7 +89,10 @@ export class AedesAdapter {
         if (mayReceive) this.#granted.add(sub)
         callback(null, mayReceive ? sub : refusedSubscription)
       },
-      authorizeForward: (client, packet) => (this.#mayForward(client, packet) ? packet : undefined),
+      authorizeForward: (client, packet) => {
+        if (!this.#mayForward(client, packet)) return undefined
+        return packet.dup ? { ...packet, dup: false } : packet // A publisher's DUP is not passed on [MQTT-3.3.1-3].
+      },
     })
     this.#broker.on('connackSent', (connack, client) => {
       const code = (connack as unknown as { returnCode: number }).returnCode

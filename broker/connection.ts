@@ -81,8 +81,8 @@ export class Connection implements Outlet, Watched {
   #slotsSettled = 0
   /** Chat messages of QoS 2 that wait for PUBREL. */
   #qos2: Set<number> | undefined
-  /** QoS of the application messages that Aedes has sent and that are unacknowledged. */
-  #aedesSent: Map<number, number> | undefined
+  /** How far the unacknowledged application messages are that Aedes has sent. */
+  #aedesSent: Map<number, 'qos1' | 'qos2' | 'released'> | undefined
   #beforeConnack: Buffer[] | undefined
   #heardMs = performance.now()
   readonly #sinceMs = performance.now()
@@ -151,6 +151,8 @@ export class Connection implements Outlet, Watched {
     let at = 0
     try {
       while (!this.isClosed && !this.#held) {
+        if (this.state === 'waiting' && at < bytes.length && bytes[at] !== 0x10)
+          throw new ProtocolViolation('the first packet is not CONNECT [MQTT-3.1.0-1]')
         const total = bytes.length - at < 2 ? undefined : this.#lengthAt(bytes, at)
         if (total === undefined || at + total > bytes.length) break
         this.#packet(bytes, at, at + total)
@@ -296,7 +298,7 @@ export class Connection implements Outlet, Watched {
       return
     }
     if (type === 9) return this.#subscriptions?.granted(packet)
-    if (type === packetType.publish) this.#noteSent(packet)
+    if (type === packetType.publish || type === packetType.pubrel) this.#noteSent(packet, type)
     this.sendBytes(packet)
   }
 
@@ -310,29 +312,36 @@ export class Connection implements Outlet, Watched {
     for (const each of held) this.#fromAedes(each)
   }
 
-  #noteSent(packet: Buffer): void {
+  #noteSent(packet: Buffer, type: number): void {
     const qos = ((packet[0] as number) >> 1) & 3
     if (qos === 0) return
     const start = packet.length - this.#bodyLength(packet, 0, packet.length)
-    const packetId = packet.readUInt16BE(start + 2 + packet.readUInt16BE(start))
     this.#aedesSent ??= new Map()
-    this.#aedesSent.set(packetId, qos)
+    if (type === packetType.pubrel) this.#aedesSent.set(packet.readUInt16BE(start), 'released')
+    else this.#aedesSent.set(packet.readUInt16BE(start + 2 + packet.readUInt16BE(start)), qos === 1 ? 'qos1' : 'qos2')
   }
 
   // --- acknowledgements -------------------------------------------------------------------------------------------
 
   #acknowledged(type: number, bytes: Buffer, at: number, start: number, end: number): void {
     const packetId = readAckId(bytes, start)
+    const isPuback = type === packetType.puback
     if (packetId <= hubPacketIdMax) {
-      if (type !== packetType.puback) throw new ProtocolViolation(`a QoS 1 message was acknowledged by packet type ${type} [MQTT-4.3.2-2]`)
-      this.session?.acknowledge(packetId)
+      if (isPuback) this.session?.acknowledge(packetId)
+      else if (this.session?.inFlight.has(packetId))
+        throw new ProtocolViolation(`a QoS 1 message was answered by packet type ${type} [MQTT-4.3.2-2]`)
       return
     }
-    const qos = this.#aedesSent?.get(packetId)
-    if (qos !== undefined && (qos === 1) !== (type === packetType.puback)) {
-      throw new ProtocolViolation(`a QoS ${qos} message was acknowledged by packet type ${type} [MQTT-4.3.2-2, 4.3.3-2]`)
+    const stage = this.#aedesSent?.get(packetId)
+    if (stage === undefined) {
+      // Of an earlier connection: only PUBREC is owed an answer.
+      if (type === packetType.pubrec) this.#give(bytes, at, end)
+      return
     }
-    if (type !== packetType.pubrec) this.#aedesSent?.delete(packetId)
+    const isExpected = isPuback ? stage === 'qos1' : type === packetType.pubcomp ? stage === 'released' : stage !== 'qos1'
+    if (!isExpected) throw new ProtocolViolation(`packet type ${type} does not answer what was sent as ${packetId} [MQTT-4.3.2-2, 4.3.3-2]`)
+    if (type === packetType.pubrec) this.#aedesSent?.set(packetId, 'released')
+    else this.#aedesSent?.delete(packetId)
     this.#give(bytes, at, end)
   }
 

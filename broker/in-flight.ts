@@ -71,6 +71,11 @@ export class InFlight {
     this.#push(conv, -seq - 1)
   }
 
+  has(packetId: number): boolean {
+    const offset = (packetId - this.#firstId + hubPacketIdMax) % hubPacketIdMax
+    return offset < this.#count && (this.#seqs[(this.#head + offset) & (this.#convs.length - 1)] as number) >= 0
+  }
+
   /**
    * Ends the packet of this id; `moved(conv, seq)` is called for each message that thereby belongs to the acknowledged
    * prefix. False: no such packet (a late or wrong id, to be ignored).

@@ -51,7 +51,9 @@ async function runAll(options: LoadOptions): Promise<Series[]> {
       const forget = onInterrupt(() => starting.then((broker) => broker.stop()))
       const broker = await starting
       try {
-        runs.push(await runOnce(options, broker, progress))
+        const figures = await runOnce(options, broker, progress)
+        runs.push(figures)
+        if (faultCount(figures.faults) > 0 && broker.printed() !== '') process.stderr.write(`\n${name} printed:\n${broker.printed()}\n`)
       } finally {
         await broker.stop()
         forget()

@@ -7,6 +7,7 @@ import type { Config } from '../broker/config.js'
 import { refuse } from '../broker/errors.js'
 import type { Caller, Plugin, PluginServer } from '../broker/plugin.js'
 import type { RateLimit } from '../broker/setting-kinds.js'
+import { targetOf } from '../broker/topics.js'
 
 interface Bucket {
   tokens: number
@@ -25,10 +26,11 @@ export function createLimits(config: Pick<Config, 'rateLimit' | 'payloadBytesMax
   const take = config.rateLimit === undefined ? () => 0 : createBuckets(config.rateLimit, nowMs, bucketsMax)
   return {
     name: 'limits',
-    authorizePublish: (caller, { payload }) => {
+    authorizePublish: (caller, { topic, payload }) => {
       const waitMs = take(keyOf(caller))
       if (waitMs > 0) return refuse('rate_limited', `too many publishes; try again in ${waitMs} ms`, waitMs)
-      if (payload.length <= config.payloadBytesMax) return undefined
+      // An application message may fill a packet.
+      if (payload.length <= config.payloadBytesMax || targetOf(topic).kind === 'open') return undefined
       return refuse('too_large', `the payload has ${payload.length} bytes, over the limit of ${config.payloadBytesMax}`)
     },
   }

@@ -12,6 +12,8 @@ export interface Broker {
   secret: string
   /** Undefined when the process is not known, as with a broker that was there before. */
   pid: number | undefined
+  /** The end of what the broker has printed, for the person who must find out why it failed. */
+  printed(): string
   /** Ends the broker if the tool started it, and removes what it left. Safe to call twice. */
   stop(): Promise<void>
 }
@@ -33,8 +35,8 @@ export async function freePort(): Promise<number> {
   return address.port
 }
 
-/** Resolves once `isReady` does; fails, with what the process printed last, when it ends or takes too long. */
-export async function whenReady(child: ChildProcess, name: string, isReady: () => Promise<boolean>): Promise<void> {
+/** Keeps the end of what a child prints. */
+export function collectOutput(child: ChildProcess): () => string {
   let output = ''
   const collect = (chunk: Buffer): void => {
     output = (output + chunk.toString()).slice(-outputCharsMax)
@@ -44,11 +46,16 @@ export async function whenReady(child: ChildProcess, name: string, isReady: () =
   child.on('error', (error) => {
     output += error.message
   })
+  return () => output
+}
+
+/** Resolves once `isReady` does; fails, with what the process printed last, when it ends or takes too long. */
+export async function whenReady(child: ChildProcess, printed: () => string, name: string, isReady: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + startMs
   while (!(await isReady())) {
     const hasEnded = child.exitCode !== null || child.signalCode !== null || child.pid === undefined
-    if (hasEnded) throw new Error(`${name} did not start; it printed:\n${output}`)
-    if (performance.now() > deadline) throw new Error(`${name} was not ready within ${startMs / 1000} s; it printed:\n${output}`)
+    if (hasEnded) throw new Error(`${name} did not start; it printed:\n${printed()}`)
+    if (performance.now() > deadline) throw new Error(`${name} was not ready within ${startMs / 1000} s; it printed:\n${printed()}`)
     await new Promise((resolve) => setTimeout(resolve, 25))
   }
 }
@@ -66,15 +73,16 @@ export async function endProcess(child: ChildProcess, how: 'sigterm' | 'exits-by
 /** Starts a yardstick that is a Node module of this folder; it sends its port over IPC once it listens. */
 export async function startNodePeer(name: 'aedes' | 'sink', nodeArgs: string[]): Promise<Broker> {
   const child = fork(fileURLToPath(new URL(`./${name}.js`, import.meta.url)), [], { silent: true, execArgv: nodeArgs })
+  const printed = collectOutput(child)
   let port: number | undefined
   child.once('message', (message) => {
     port = Number(message)
   })
   try {
-    await whenReady(child, name, async () => port !== undefined)
+    await whenReady(child, printed, name, async () => port !== undefined)
   } catch (error) {
     await endProcess(child)
     throw error
   }
-  return { host: '127.0.0.1', port: port ?? 0, dialect: 'plain', secret: '', pid: child.pid, stop: () => endProcess(child) }
+  return { host: '127.0.0.1', port: port ?? 0, dialect: 'plain', secret: '', pid: child.pid, printed, stop: () => endProcess(child) }
 }

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Broker, endProcess, freePort, whenReady } from './broker.js'
+import { type Broker, collectOutput, endProcess, freePort, whenReady } from './broker.js'
 
 export async function startMosquitto(): Promise<Broker> {
   const port = await freePort()
@@ -14,17 +14,18 @@ export async function startMosquitto(): Promise<Broker> {
   await writeFile(file, [`listener ${port} 127.0.0.1`, ...settings, ''].join('\n'))
   const path = `${process.env.PATH ?? ''}:/usr/sbin:/usr/local/sbin`
   const child = spawn('mosquitto', ['-c', file], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PATH: path } })
+  const printed = collectOutput(child)
   const stop = async (): Promise<void> => {
     await endProcess(child)
     await rm(folder, { recursive: true, force: true })
   }
   try {
-    await whenReady(child, 'mosquitto', () => isListening(port))
+    await whenReady(child, printed, 'mosquitto', () => isListening(port))
   } catch (error) {
     await stop()
     throw error
   }
-  return { host: '127.0.0.1', port, dialect: 'plain', secret: '', pid: child.pid, stop }
+  return { host: '127.0.0.1', port, dialect: 'plain', secret: '', pid: child.pid, printed, stop }
 }
 
 function isListening(port: number): Promise<boolean> {

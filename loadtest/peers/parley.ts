@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Broker, endProcess, freePort, whenReady } from './broker.js'
+import { type Broker, collectOutput, endProcess, freePort, whenReady } from './broker.js'
 
 const defaultMqttPort = 1883
 
@@ -27,6 +27,7 @@ export async function startParley(nodeArgs: string[], settings: Record<string, s
   }
   const cli = fileURLToPath(new URL('../../broker/cli.js', import.meta.url))
   const child = spawn(process.execPath, [...nodeArgs, cli, 'start'], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const printed = collectOutput(child)
   const stop = async (): Promise<void> => {
     await endProcess(child)
     await rm(folder, { recursive: true, force: true })
@@ -37,17 +38,25 @@ export async function startParley(nodeArgs: string[], settings: Record<string, s
     return response?.status === 200
   }
   try {
-    await whenReady(child, 'parley', isReady)
+    await whenReady(child, printed, 'parley', isReady)
   } catch (error) {
     await stop()
     throw error
   }
-  return { host: '127.0.0.1', port, dialect: 'parley', secret, pid: child.pid, stop }
+  return { host: '127.0.0.1', port, dialect: 'parley', secret, pid: child.pid, printed, stop }
 }
 
 /** A server that runs already: nothing is started or ended. With `pid` its CPU time and memory are read too. */
 export function runningParley(url: string, secret: string, pid: number | undefined): Broker {
   const { protocol, hostname, port } = new URL(url)
   if (protocol !== 'mqtt:') throw new Error(`--url is ${url}; it must look like mqtt://host:port`)
-  return { host: hostname, port: port === '' ? defaultMqttPort : Number(port), dialect: 'parley', secret, pid, stop: async () => undefined }
+  return {
+    host: hostname,
+    port: port === '' ? defaultMqttPort : Number(port),
+    dialect: 'parley',
+    secret,
+    pid,
+    printed: () => '',
+    stop: async () => undefined,
+  }
 }

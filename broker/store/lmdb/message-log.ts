@@ -16,7 +16,7 @@ import { type DirectoryTables, directMembership, putEffect } from './directory.j
 import type { Environment, Table } from './environment.js'
 import { readRecord, writeRecord } from './journal.js'
 import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, recordKey, recordOf, rowField, rowKey, sentKey } from './keys.js'
-import type { Recent } from './recent.js'
+import { costOf, type Recent } from './recent.js'
 import { type ReadBudget, readSegments } from './segment.js'
 import { type Settled, settleSome } from './settle.js'
 

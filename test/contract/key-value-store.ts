@@ -1,0 +1,75 @@
+/** The contract of KeyValueStore: pairs by prefix in the order of their bytes, and the order of writes to one key. */
+import type { Test } from 'tap'
+import type { KeyValueStore } from '../../broker/store/store.js'
+import type { OpenStore } from './store-under-test.js'
+
+async function pairs(map: KeyValueStore, prefix: string): Promise<[string, string][]> {
+  const found: [string, string][] = []
+  for await (const { key, value } of map.entries(prefix)) found.push([key, value.toString()])
+  return found
+}
+
+export function testKeyValueStore(t: Test, open: OpenStore): void {
+  t.test('pairs are listed by prefix in the order of their bytes', async (t) => {
+    const tested = await open(t)
+    const keys = ['a', 'a/1', 'a/10', 'a/2', 'a/é', 'a/💬', 'b', '__proto__', 'a\u0000']
+    await Promise.all(keys.map((key) => tested.store.openTopics.put(key, Buffer.from(`value of ${key}`))))
+    for (const { openTopics } of [tested.store, await tested.reopen()]) {
+      t.same(
+        (await pairs(openTopics, 'a/')).map(([key]) => key),
+        ['a/1', 'a/10', 'a/2', 'a/é', 'a/💬'],
+      )
+      t.equal((await pairs(openTopics, '')).length, keys.length)
+      t.same(await pairs(openTopics, '__proto__'), [['__proto__', 'value of __proto__']])
+      t.same(await pairs(openTopics, 'c'), [])
+    }
+  })
+
+  t.test('the last of several writes to a key stays', async (t) => {
+    const { store } = await open(t)
+    const map = store.openTopics
+    await Promise.all([
+      map.put('k', Buffer.from('1')),
+      map.remove('k'),
+      map.put('k', Buffer.from('2')),
+      map.put('gone', Buffer.from('x')),
+      map.remove('gone'),
+    ])
+    await map.remove('never')
+    t.same(await pairs(map, ''), [['k', '2']])
+  })
+
+  t.test('more pairs than a page, an empty value, a large one and the longest key', async (t) => {
+    const { store } = await open(t)
+    const map = store.openTopics
+    const keys = Array.from({ length: 1_500 }, (_, i) => `many/${String(i).padStart(5, '0')}`)
+    await Promise.all(keys.map((key) => map.put(key, Buffer.from(key))))
+    await map.put('other/empty', Buffer.alloc(0))
+    await map.put('other/large', Buffer.alloc(300_000, 'x'))
+    await map.put(`z${'k'.repeat(1_023)}`, Buffer.from('long'))
+    t.same(
+      (await pairs(map, 'many/')).map(([key]) => key),
+      keys,
+    )
+    t.same(
+      (await pairs(map, 'other/')).map(([key, value]) => [key, value.length]),
+      [
+        ['other/empty', 0],
+        ['other/large', 300_000],
+      ],
+    )
+    t.equal((await pairs(map, 'z')).length, 1)
+  })
+
+  t.test('an iteration that is given up, or overlaps writes, holds nothing', async (t) => {
+    const { store } = await open(t)
+    const map = store.openTopics
+    await Promise.all(Array.from({ length: 600 }, (_, i) => map.put(`k${String(i).padStart(4, '0')}`, Buffer.from('v'))))
+    let seen = 0
+    for await (const { key } of map.entries('k')) {
+      await map.remove(key)
+      if (++seen === 400) break
+    }
+    t.equal((await pairs(map, 'k')).length, 200)
+  })
+}

@@ -1,0 +1,192 @@
+/** The contract of MessageLog: order, gap freedom, atomicity, conflicts, deduplication for ever, bounded reads. */
+import type { Test } from 'tap'
+import type { LogEntry } from '../../broker/store/store.js'
+import { append, entry } from './entries.js'
+import { testLogAgainstModel } from './message-log-model.js'
+import type { OpenStore } from './store-under-test.js'
+
+const conv = 'u/alice/bob'
+const seqs = (entries: LogEntry[]) => entries.map(({ seq }) => seq)
+
+export function testMessageLog(t: Test, open: OpenStore): void {
+  t.test('an entry comes back exactly as it was appended', async (t) => {
+    const { store } = await open(t)
+    const one = entry(1)
+    t.same(await store.log.append([append(conv, 0, [one])]), [])
+    t.same(await store.log.read(conv, 1, 1, 10), [one])
+    t.equal(await store.log.head(conv), 1)
+    t.same(await store.log.heads([conv, 'g/nothing']), [
+      { head: 1, ts: one.ts },
+      { head: 0, ts: 0 },
+    ])
+  })
+
+  t.test('an empty conversation has head 0 and nothing to read', async (t) => {
+    const { store } = await open(t)
+    t.equal(await store.log.head(conv), 0)
+    t.same(await store.log.read(conv, 1, 100, 100), [])
+    t.equal(await store.log.findSent(conv, 'alice', 'c1'), undefined)
+    t.same(await store.log.append([]), [])
+  })
+
+  t.test('a head that is not the real one writes nothing of that conversation, and all of the others', async (t) => {
+    const { store } = await open(t)
+    await store.log.append([append(conv, 0, 3)])
+    const late = append(conv, 2, [entry(3, 'bob', 'late')], {
+      effects: [{ kind: 'member', group: 'team', record: { user: 'bob', role: 'member', spans: [{ from: 1 }] } }],
+      retransmits: [{ session: 'bob/phone', packetId: 9, digest: 'd', seq: 3 }],
+    })
+    const early = append('u/bob/carol', 5, [entry(6, 'bob', 'early')])
+    t.same(await store.log.append([late, append('g/team', 0, 2), early]), [conv, 'u/bob/carol'])
+    t.same(seqs(await store.log.read(conv, 1, 10, 10)), [1, 2, 3])
+    t.equal((await store.log.read(conv, 3, 3, 1))[0]?.id, 'c3')
+    t.equal(await store.log.findSent(conv, 'bob', 'late'), undefined)
+    t.equal(await store.directory.member('team', 'bob'), undefined)
+    t.equal(await store.log.findRetransmit({ session: 'bob/phone', packetId: 9, digest: 'd' }), undefined)
+    t.equal(await store.log.head('u/bob/carol'), 0)
+    t.same(await store.directory.conversationsOf('carol'), [])
+    t.equal(await store.log.head('g/team'), 2)
+  })
+
+  t.test('of two appends at the same head one is refused', async (t) => {
+    const { store } = await open(t)
+    const results = await Promise.all([1, 2, 3].map((n) => store.log.append([append(conv, 0, [entry(1, 'alice', `try${n}`)])])))
+    t.equal(results.filter((conflicts) => conflicts.length === 0).length, 1)
+    t.equal(await store.log.head(conv), 1)
+    const [stored] = await store.log.read(conv, 1, 9, 9)
+    for (const n of [1, 2, 3]) t.equal(await store.log.findSent(conv, 'alice', `try${n}`), stored?.id === `try${n}` ? 1 : undefined)
+  })
+
+  t.test('while an append is in flight reads show the state before or after it, never a part', async (t) => {
+    const { store } = await open(t)
+    await store.log.append([append(conv, 0, 2)])
+    let appending = true
+    const appended = store.log.append([append(conv, 2, 700)]).then(() => (appending = false))
+    while (appending) {
+      const head = await store.log.head(conv)
+      const count = (await store.log.read(conv, 1, 1_000, 1_000)).length
+      t.ok((head === 2 || head === 702) && (count === 2 || count === 702), `head ${head}, ${count} entries`)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await appended
+    t.equal(await store.log.findSent(conv, 'alice', 'c702'), 702)
+  })
+
+  t.test('every sender and id is found again, after many appends and a restart', async (t) => {
+    const tested = await open(t)
+    for (let head = 0; head < 600; head += 20) {
+      await tested.store.log.append([append(conv, head, 20), append('g/team', head, 20)])
+    }
+    const log = (await tested.reopen()).log
+    const keys = Array.from({ length: 601 }, (_, i) => ({ conv, from: 'alice', id: `c${i + 1}` }))
+    t.same(
+      await log.findSentAll(keys),
+      keys.map((_, i) => (i < 600 ? i + 1 : undefined)),
+    )
+    t.equal(await log.findSent(conv, 'bob', 'c1'), undefined, 'the sender is part of the key')
+    t.equal(await log.findSent('g/other', 'alice', 'c1'), undefined, 'the conversation is part of the key')
+    t.same(
+      seqs(await log.read('g/team', 1, 1_000, 1_000)),
+      Array.from({ length: 600 }, (_, i) => i + 1),
+    )
+    t.same(await log.append([append(conv, 600)]), [])
+  })
+
+  t.test('a read is bounded by from, to, limit and bytes, and gives at least one entry', async (t) => {
+    const { store } = await open(t)
+    for (let head = 0; head < 500; head += 50) await store.log.append([append(conv, head, 50)])
+    t.same(seqs(await store.log.read(conv, 49, 52, 100)), [49, 50, 51, 52])
+    t.same(seqs(await store.log.read(conv, 120, 500, 3)), [120, 121, 122])
+    t.same(seqs(await store.log.read(conv, 499, Number.MAX_SAFE_INTEGER, 10)), [499, 500])
+    t.same(await store.log.read(conv, 501, 600, 10), [])
+    t.same(await store.log.read(conv, 10, 9, 10), [])
+    t.same(seqs(await store.log.read(conv, 0, 2, 10)), [1, 2])
+    t.same(seqs(await store.log.read(conv, 7, 500, 100, 1)), [7], 'one, however large')
+    const bytes = entry(7).payload.length
+    const some = await store.log.read(conv, 1, 500, 500, 10 * bytes)
+    t.ok(some.length >= 2 && some.length < 20, `${some.length} entries for room for about 10`)
+  })
+
+  t.test('ids and payloads of every kind survive', async (t) => {
+    const tested = await open(t)
+    const ids = [
+      '__proto__',
+      'constructor',
+      'toString',
+      ' ',
+      '\u0000',
+      'a\u0000b',
+      'a\nb',
+      'ä',
+      'é'.normalize('NFD'),
+      '日本語',
+      '👩‍👩‍👧',
+      '\ud800',
+      'ÿ',
+      '😀'.repeat(64),
+      'x'.repeat(64),
+    ]
+    const team = 'g/__proto__'
+    const entries = ids.map((id, i) => ({
+      ...entry(i + 1, i % 2 === 0 ? '__proto__' : 'constructor', id),
+      payload: Buffer.from([0, 255, i]),
+    }))
+    await tested.store.log.append([append(team, 0, entries), append('u/__proto__/constructor', 0, entries)])
+    for (const { log } of [tested.store, await tested.reopen()]) {
+      for (const name of [team, 'u/__proto__/constructor']) {
+        t.same(await log.read(name, 1, 100, 100), entries)
+        for (const { from, id, seq } of entries) t.equal(await log.findSent(name, from, id), seq, `id ${JSON.stringify(id)}`)
+      }
+    }
+    t.equal(await tested.store.log.findSent(team, '__proto__', 'é'), undefined, 'ids are compared exactly')
+  })
+
+  t.test('the largest names, an empty payload and a large one fit', async (t) => {
+    const { store } = await open(t)
+    const [a, b] = ['a'.repeat(64), 'b'.repeat(64)]
+    const name = `u/${a}/${b}`
+    const large = { ...entry(2, b, '💬'.repeat(64)), device: 'd'.repeat(64), payload: Buffer.alloc(1024 * 1024, 'x') }
+    const entries = [{ ...entry(1, a, '1'), payload: Buffer.alloc(0), device: '' }, large, entry(3, a, '3')]
+    await store.log.append([
+      append(name, 0, entries, { retransmits: [{ session: `${a}/${b}`, packetId: 65_535, digest: 'e'.repeat(64), seq: 3 }] }),
+    ])
+    t.same(await store.log.read(name, 1, 3, 3), entries)
+    t.equal(await store.log.findSent(name, b, large.id), 2)
+    t.same(await store.log.findRetransmit({ session: `${a}/${b}`, packetId: 65_535, digest: 'e'.repeat(64) }), {
+      conv: name,
+      seq: 3,
+      ts: entry(3).ts,
+    })
+    t.same(
+      (await store.directory.conversationsOf(b)).map((row) => row.sent),
+      [2],
+    )
+  })
+
+  t.test('neighbouring conversations do not mix', async (t) => {
+    const { store } = await open(t)
+    const names = ['g/a', 'g/a.b', 'g/a-b', 'g/a~', 'g/A', 'u/a/b', 'u/a/b.', 'u/a/bb', 'u/a-/b']
+    for (const [i, name] of names.entries()) await store.log.append([append(name, 0, i + 1)])
+    for (const [i, name] of names.entries()) {
+      t.equal(await store.log.head(name), i + 1, name)
+      t.equal((await store.log.read(name, 1, 100, 100)).length, i + 1, name)
+    }
+  })
+
+  t.test('a retransmission is known by session, packet id and digest; a new packet takes its place', async (t) => {
+    const tested = await open(t)
+    const sent = { session: 'alice/phone', packetId: 7, digest: 'one' }
+    await tested.store.log.append([append(conv, 0, 2, { retransmits: [{ ...sent, seq: 2 }] })])
+    for (const { log } of [tested.store, await tested.reopen()]) {
+      t.same(await log.findRetransmit(sent), { conv, seq: 2, ts: entry(2).ts })
+      t.equal(await log.findRetransmit({ ...sent, digest: 'two' }), undefined)
+      t.equal(await log.findRetransmit({ ...sent, packetId: 8 }), undefined)
+      t.equal(await log.findRetransmit({ ...sent, session: 'alice/phone2' }), undefined)
+    }
+    await tested.store.log.append([append(conv, 2, 1, { retransmits: [{ ...sent, digest: 'two', seq: 3 }] })])
+    t.equal(await tested.store.log.findRetransmit(sent), undefined)
+    t.equal((await tested.store.log.findRetransmit({ ...sent, digest: 'two' }))?.seq, 3)
+  })
+
+  testLogAgainstModel(t, open)
+}

@@ -1,0 +1,109 @@
+/** The contract of SessionStore: sessions with their cursors, and that a late save never brings a removed session back. */
+import type { Test } from 'tap'
+import { append } from './entries.js'
+import type { OpenStore } from './store-under-test.js'
+
+const phone = { user: 'alice', device: 'phone', createdTs: 1, seenTs: 1 }
+const cursor = (conv: string, seq: number, device = 'phone') => ({ user: 'alice', device, conv, seq })
+
+export function testSessionStore(t: Test, open: OpenStore): void {
+  t.test('a session is created with cursors, found, listed and removed', async (t) => {
+    const tested = await open(t)
+    await tested.store.sessions.create(
+      phone,
+      new Map([
+        ['u/alice/bob', 4],
+        ['g/__proto__', 0],
+      ]),
+    )
+    await tested.store.sessions.create({ ...phone, device: 'web' }, new Map())
+    await tested.store.sessions.create({ ...phone, user: 'alic' }, new Map())
+    for (const { sessions } of [tested.store, await tested.reopen()]) {
+      t.same(await sessions.get('alice', 'phone'), phone)
+      t.equal(await sessions.get('alice', 'pho'), undefined)
+      t.same((await sessions.list('alice')).map(({ device }) => device).sort(), ['phone', 'web'])
+      t.same([...(await sessions.cursors('alice', 'phone'))].sort(), [
+        ['g/__proto__', 0],
+        ['u/alice/bob', 4],
+      ])
+      t.equal((await sessions.cursors('alice', 'web')).size, 0)
+    }
+    await tested.store.sessions.remove('alice', 'phone')
+    await tested.store.sessions.remove('alice', 'never')
+    t.equal(await tested.store.sessions.get('alice', 'phone'), undefined)
+    t.equal((await tested.store.sessions.cursors('alice', 'phone')).size, 0)
+    t.same(
+      (await tested.store.sessions.list('alice')).map(({ device }) => device),
+      ['web'],
+    )
+  })
+
+  t.test('a new session of the same name starts with its own cursors only', async (t) => {
+    const { store } = await open(t)
+    await store.sessions.create(
+      phone,
+      new Map([
+        ['u/alice/bob', 4],
+        ['g/team', 9],
+      ]),
+    )
+    await store.sessions.create({ ...phone, createdTs: 2 }, new Map([['g/team', 1]]))
+    t.same(await store.sessions.get('alice', 'phone'), { ...phone, createdTs: 2 })
+    t.same([...(await store.sessions.cursors('alice', 'phone'))], [['g/team', 1]])
+  })
+
+  t.test('saved cursors replace earlier ones and set when the session was seen', async (t) => {
+    const tested = await open(t)
+    await tested.store.sessions.create(phone, new Map([['u/alice/bob', 4]]))
+    await tested.store.sessions.saveCursors([cursor('u/alice/bob', 9), cursor('g/team', 3), cursor('g/team', 5)], 77)
+    await tested.store.sessions.saveCursors([cursor('u/alice/bob', 8)], 78)
+    const { sessions } = await tested.reopen()
+    t.same([...(await sessions.cursors('alice', 'phone'))].sort(), [
+      ['g/team', 5],
+      ['u/alice/bob', 8],
+    ])
+    t.same(await sessions.get('alice', 'phone'), { ...phone, seenTs: 78 })
+  })
+
+  t.test('cursors of a session that was removed meanwhile are left alone', async (t) => {
+    const tested = await open(t)
+    const { sessions } = tested.store
+    await sessions.create(phone, new Map())
+    await sessions.create({ ...phone, device: 'web' }, new Map())
+    const removed = sessions.remove('alice', 'phone')
+    await Promise.all([removed, sessions.saveCursors([cursor('g/team', 3), cursor('g/team', 4, 'web')], 5)])
+    await sessions.saveCursors([cursor('g/team', 6)], 6)
+    for (const { sessions } of [tested.store, await tested.reopen()]) {
+      t.equal(await sessions.get('alice', 'phone'), undefined)
+      t.equal((await sessions.cursors('alice', 'phone')).size, 0)
+      t.same([...(await sessions.cursors('alice', 'web'))], [['g/team', 4]])
+    }
+  })
+
+  t.test('what follows each other without waiting has the effect of that order', async (t) => {
+    const { store } = await open(t)
+    const { sessions } = store
+    const all = [sessions.create(phone, new Map([['g/team', 1]])), sessions.saveCursors([cursor('g/team', 2), cursor('g/all', 7)], 9)]
+    all.push(sessions.remove('alice', 'phone'), sessions.create({ ...phone, createdTs: 5 }, new Map([['g/all', 3]])))
+    await Promise.all(all)
+    t.same([...(await sessions.cursors('alice', 'phone'))], [['g/all', 3]])
+    t.equal((await sessions.get('alice', 'phone'))?.createdTs, 5)
+  })
+
+  t.test('a removed session can retransmit nothing', async (t) => {
+    const { store } = await open(t)
+    const sent = { session: 'alice/phone', packetId: 7, digest: 'one' }
+    await store.sessions.create(phone, new Map())
+    await store.log.append([
+      append('u/alice/bob', 0, 1, {
+        retransmits: [
+          { ...sent, seq: 1 },
+          { ...sent, session: 'alice/phone2', seq: 1 },
+        ],
+      }),
+    ])
+    await store.sessions.remove('alice', 'phone')
+    t.equal(await store.log.findRetransmit(sent), undefined)
+    t.equal((await store.log.findRetransmit({ ...sent, session: 'alice/phone2' }))?.seq, 1)
+  })
+}

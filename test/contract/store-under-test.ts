@@ -1,0 +1,11 @@
+/** What a contract suite is run on: a fresh, empty store, torn down by the test that opened it. */
+import type { Test } from 'tap'
+import type { Store } from '../../broker/store/store.js'
+
+export interface StoreUnderTest {
+  store: Store
+  /** Closes the store and opens it again on the same data; replaces `store`. */
+  reopen(): Promise<Store>
+}
+
+export type OpenStore = (t: Test) => Promise<StoreUnderTest>

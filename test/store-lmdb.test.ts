@@ -1,0 +1,250 @@
+/** The embedded store: the contract suites, and what only LMDB can do wrong: crashes, settling, full disks, removed files. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { rmSync, writeFileSync } from 'node:fs'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { createLmdbStore, type LmdbStoreOptions } from '../broker/store/lmdb/lmdb-store.js'
+import { type Store, StoreUnavailable } from '../broker/store/store.js'
+import { testDirectory } from './contract/directory.js'
+import { append, createRandom, entry, newSeed } from './contract/entries.js'
+import { testKeyValueStore } from './contract/key-value-store.js'
+import { testMessageLog } from './contract/message-log.js'
+import { testSessionStore } from './contract/session-store.js'
+import type { StoreUnderTest } from './contract/store-under-test.js'
+import { eventually } from './helper/eventually.js'
+
+async function newDir(t: Test): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'parley-store-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  return dir
+}
+
+const opener =
+  (options: Omit<LmdbStoreOptions, 'dir'>) =>
+  async (t: Test): Promise<StoreUnderTest> => {
+    const dir = await newDir(t)
+    const tested: StoreUnderTest = {
+      store: await createLmdbStore({ dir, ...options }),
+      reopen: async () => {
+        await tested.store.close()
+        tested.store = await createLmdbStore({ dir, ...options })
+        return tested.store
+      },
+    }
+    t.teardown(() => tested.store.close())
+    return tested
+  }
+
+/** With small generations every test settles; with the default most are served from memory and the journal. */
+for (const [name, options] of Object.entries({ 'small generations': { generationCostMax: 10 }, 'as it is': {} })) {
+  const open = opener(options)
+  t.test(`contract, ${name}`, async (t) => {
+    t.test('message log', async (t) => testMessageLog(t, open))
+    t.test('directory', async (t) => testDirectory(t, open))
+    t.test('session store', async (t) => testSessionStore(t, open))
+    t.test('key-value store', async (t) => testKeyValueStore(t, open))
+  })
+}
+
+t.test('many generations of many conversations, and one that is larger than a generation', async (t) => {
+  const tested = await opener({ generationCostMax: 2_000 })(t)
+  const convs = Array.from({ length: 50 }, (_, i) => `g/team${i}`)
+  for (let head = 0; head < 300; head += 30) await tested.store.log.append(convs.map((conv) => append(conv, head, 30)))
+  for (let head = 0; head < 9_000; head += 3_000) await tested.store.log.append([append('g/hot', head, 3_000)])
+  for (const { log } of [tested.store, await tested.reopen()]) {
+    for (const conv of convs) t.equal((await log.read(conv, 1, 1_000, 1_000)).length, 300)
+    const hot = await log.read('g/hot', 1, 10_000, 10_000, Number.MAX_SAFE_INTEGER)
+    t.same([hot.length, hot.at(-1)?.seq], [9_000, 9_000])
+    t.equal(await log.findSent('g/hot', 'alice', 'c4567'), 4_567)
+    t.same(await log.append([append('g/hot', 9_000, 0)]), [])
+  }
+})
+
+t.test('a fault of the caller is found before anything is written', async (t) => {
+  const { store } = await opener({})(t)
+  const good = append('u/alice/bob', 0, 2)
+  for (const bad of [
+    append('g/team', 0, [entry(1), entry(3)]),
+    append('g/team', 0, [entry(1, 'a'.repeat(65))]),
+    append('g/team', 0, [entry(1, 'a', 'i'.repeat(129))]),
+    append(`g/${'t'.repeat(2_000)}`, 0, 1),
+    append('u/alice/bob', 2, 1),
+  ]) {
+    await t.rejects(store.log.append([good, bad]))
+    t.equal(await store.log.head('u/alice/bob'), 0)
+  }
+  t.equal(await store.log.findSent('g/team', 'a', 'i'.repeat(3_000)), undefined)
+})
+
+t.test('after close every call is refused, and a second close is nothing', async (t) => {
+  const { store } = await opener({})(t)
+  const appended = store.log.append([append('u/alice/bob', 0, 5)])
+  await appended
+  await store.close()
+  await store.close()
+  await t.rejects(store.log.append([append('u/alice/bob', 5)]), StoreUnavailable)
+  await t.rejects(store.log.head('u/alice/bob'), StoreUnavailable)
+  await t.rejects(store.sessions.remove('a', 'b'), StoreUnavailable)
+  await t.rejects(store.check(), StoreUnavailable)
+})
+
+t.test('kill -9 at any moment loses nothing that was acknowledged', { timeout: 100_000 }, async (t) => {
+  const seed = newSeed()
+  t.comment(`PARLEY_TEST_SEED=${seed}`)
+  const random = createRandom(seed)
+  const dir = await newDir(t)
+  for (let round = 0; round < 6; round++) {
+    const acknowledged = await runAndKill(t, dir, random)
+    const store = await createLmdbStore({ dir, generationCostMax: 150 })
+    try {
+      await checkAfterCrash(t, store, acknowledged)
+    } finally {
+      await store.close()
+    }
+  }
+})
+
+/** The last acknowledged seq of each conversation. */
+async function runAndKill(t: Test, dir: string, random: (below: number) => number): Promise<Map<string, number>> {
+  const script = fileURLToPath(new URL('./helper/crash-writer.js', import.meta.url))
+  const child: ChildProcess = spawn(process.execPath, [script, dir, String(random(2 ** 30))], { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  let output = ''
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (output += text))
+  const closed = new Promise((resolve) => child.once('close', resolve))
+  const enough = 1 + random(600)
+  await eventually(() => output.split('\n').length > enough || child.exitCode !== null, { timeoutMs: 60_000, everyMs: 1, what: 'appends' })
+  child.kill('SIGKILL')
+  await closed
+  t.equal(child.signalCode, 'SIGKILL', 'the writer ran until it was killed')
+  const acknowledged = new Map<string, number>()
+  for (const line of output.slice(0, output.lastIndexOf('\n')).split('\n')) {
+    const [conv = '', seq = ''] = line.split(' ')
+    acknowledged.set(conv, Number(seq))
+  }
+  return acknowledged
+}
+
+async function checkAfterCrash(t: Test, { log, directory }: Store, acknowledged: Map<string, number>): Promise<void> {
+  for (const [conv, seq] of acknowledged) {
+    const head = await log.head(conv)
+    t.ok(head >= seq, `${conv}: head ${head}, acknowledged ${seq}`)
+    const all = await log.read(conv, 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)
+    t.same([all.length, all.findIndex((found, i) => found.seq !== i + 1)], [head, -1], 'no gap')
+    t.ok(all.every(({ seq, payload }) => payload.length === 0 || `${seq}.`.startsWith(payload.toString('utf8', 0, `${seq}.`.length))))
+    const found = await log.findSentAll(all.map(({ from, id }) => ({ conv, from, id })))
+    t.same(
+      found,
+      all.map(({ seq }) => seq),
+      'log and index agree',
+    )
+    t.equal(await log.findSent(conv, 'alice', `c${head + 1}`), undefined)
+    if (conv.startsWith('g/')) t.equal((await directory.members(conv.slice(2))).length, head, 'log and effects agree')
+  }
+}
+
+t.test('files removed under the store are noticed before anything is acknowledged', async (t) => {
+  const dir = await newDir(t)
+  const store = await createLmdbStore({ dir })
+  t.teardown(() => store.close())
+  await store.log.append([append('u/alice/bob', 0, 1)])
+  rmSync(dir, { recursive: true })
+  await t.rejects(store.log.append([append('u/alice/bob', 1, 1)]), { name: 'StoreUnavailable', message: /removed or replaced/ })
+  await t.rejects(store.check(), StoreUnavailable)
+  await t.rejects(store.directory.putUser({ user: 'a', createdTs: 1 }), StoreUnavailable)
+})
+
+t.test('a store of a newer schema is refused and left as it is', async (t) => {
+  const dir = await newDir(t)
+  await (await createLmdbStore({ dir })).close()
+  const { open } = await import('lmdb')
+  const binary = { encoding: 'binary', keyEncoding: 'binary' } as const
+  const root = open<Buffer, Buffer>({ path: join(dir, 'store'), ...binary })
+  await root.openDB<Buffer, Buffer>({ name: 'meta', ...binary }).put(Buffer.from('schema'), Buffer.from('99'))
+  await root.close()
+  await t.rejects(createLmdbStore({ dir }), { message: /has schema 99, this version of Parley knows schema 1/ })
+  await t.rejects(createLmdbStore({ dir }), { message: /has schema 99/ }, 'the lock was given back')
+})
+
+t.test('the files are for the owner alone', async (t) => {
+  const dir = join(await newDir(t), 'deep', 'data')
+  const store = await createLmdbStore({ dir })
+  t.teardown(() => store.close())
+  for (const path of [dir, join(dir, 'store')]) t.equal((await stat(path)).mode & 0o777, 0o700, path)
+})
+
+t.test('a full disk refuses, loses nothing, and is forgotten when there is room again', { timeout: 100_000 }, async (t) => {
+  const dir = await smallDisk(t)
+  if (dir === undefined) return
+  const unhandled: unknown[] = []
+  const onUnhandled = (reason: unknown) => unhandled.push(reason)
+  process.on('unhandledRejection', onUnhandled)
+  t.teardown(() => process.off('unhandledRejection', onUnhandled))
+  let store = await createLmdbStore({ dir, generationCostMax: 300 })
+  t.teardown(() => store.close())
+  writeFileSync(join(dir, 'ballast'), Buffer.alloc(3 * 1024 * 1024))
+
+  const head = await appendUntilFull(t, store)
+  const more = append('g/team', head, 50, {
+    effects: [{ kind: 'member', group: 'team', record: { user: 'eve', role: 'member', spans: [{ from: 1 }] } }],
+  })
+  for (let i = 0; i < 5; i++) await t.rejects(store.log.append([large(more)]), { name: 'StoreUnavailable', message: new RegExp(dir) })
+  await t.rejects(store.check(), StoreUnavailable)
+  await t.rejects(store.openTopics.put('k', Buffer.alloc(2_000_000)), StoreUnavailable)
+  await checkTeam(t, store, head)
+  t.equal(await store.directory.member('team', 'eve'), undefined, 'nothing of the failed call is visible')
+
+  rmSync(join(dir, 'ballast'))
+  await eventually(() => store.check().then(() => true))
+  t.same(await store.log.append([large(more)]), [])
+  await checkTeam(t, store, head + 50)
+  t.ok(await store.directory.member('team', 'eve'))
+  await store.close()
+  store = await createLmdbStore({ dir, generationCostMax: 300 })
+  await checkTeam(t, store, head + 50)
+  t.same(unhandled, [], 'no promise was left alone')
+})
+
+const large = (item: ReturnType<typeof append>) => ({
+  ...item,
+  entries: item.entries.map((one) => ({ ...one, payload: Buffer.alloc(2_000, 'x') })),
+})
+
+async function appendUntilFull(t: Test, store: Store): Promise<number> {
+  for (let head = 0; head < 100_000; head += 20) {
+    try {
+      t.same(await store.log.append([large(append('g/team', head, 20))]), [])
+    } catch (error) {
+      t.ok(error instanceof StoreUnavailable, String(error))
+      t.ok(head > 0, `${head} entries fitted`)
+      return head
+    }
+  }
+  throw new Error('the disk was never full')
+}
+
+async function checkTeam(t: Test, { log }: Store, head: number): Promise<void> {
+  t.equal(await log.head('g/team'), head)
+  const all = await log.read('g/team', 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)
+  t.same([all.length, all.findIndex((found, i) => found.seq !== i + 1)], [head, -1])
+  t.equal(await log.findSent('g/team', 'alice', `c${head}`), head)
+  t.equal(await log.findSent('g/team', 'alice', `c${head + 1}`), undefined)
+}
+
+/** A mount of 8 MB; undefined after saying why there is none. */
+async function smallDisk(t: Test): Promise<string | undefined> {
+  const dir = await newDir(t)
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', dir], { stdio: 'pipe' })
+  } catch (error) {
+    const why = `needs a small tmpfs, which only root on Linux can mount: ${String(error).split('\n')[0]}`
+    if (process.env.PARLEY_TEST_REQUIRE?.includes('tmpfs')) t.fail(why)
+    else t.comment(`SKIPPED: ${why}`)
+    return undefined
+  }
+  t.teardown(() => execFileSync('umount', ['-l', dir]))
+  return dir
+}
