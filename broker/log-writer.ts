@@ -56,6 +56,8 @@ export interface LogWriterOptions {
   retryMs: number
   observe?: (outcome: 'stored' | 'duplicate' | 'refused' | 'failed', count: number) => void
   observeAppendSeconds?: (seconds: number) => void
+  /** Of the first message of each batch: from `submit` to its dispatch. */
+  observeDeliverySeconds?: (seconds: number) => void
   now?: () => number
 }
 
@@ -189,6 +191,8 @@ export class LogWriter {
     observeAppendSeconds?.((performance.now() - started) / 1000)
     if (lost !== undefined) this.#requeueLost(batch, lost)
     this.#answer(batch)
+    const [first] = batch.written
+    if (first !== undefined) this.#options.observeDeliverySeconds?.((performance.now() - first.queued.sinceMs) / 1000)
     await this.#answerDuplicates(batch)
     observe?.('stored', batch.written.length)
     observe?.('refused', batch.refused.length)

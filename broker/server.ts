@@ -82,6 +82,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     },
     observe: (outcome, count) => metrics.sends[outcome].inc(count),
     observeAppendSeconds: (seconds) => metrics.appendSeconds.observe(seconds),
+    observeDeliverySeconds: (seconds) => metrics.deliverySeconds.observe(seconds),
   })
   metrics.watch({ sessions: () => hub.sessionCount, behind: () => hub.behindCount, waiting: () => log.waiting })
   const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
@@ -131,8 +132,8 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
       now: Date.now,
       groups: {
         create: (owner, params) => createGroup(groupWorld, owner, params),
-        add: (group, users) => addMembers(groupWorld, 'server', group, users),
-        remove: (group, users) => removeMembers(groupWorld, 'server', group, users),
+        add: (group, users) => addMembers(groupWorld, { kind: 'operator' }, group, users),
+        remove: (group, users) => removeMembers(groupWorld, { kind: 'operator' }, group, users),
       },
     }),
   })

@@ -14,13 +14,20 @@ import { faultCount, renderAudit, renderTable, type Series, toJson } from './rep
 import { runOnce } from './run.js'
 
 const interruptedExitCode = 130
+const defaultGroupMembersMax = 500
 
 type BrokerName = 'parley' | PeerName
+
+/** A setting that lets the group of this load exist, when it is larger than groups are by default. */
+function roomFor({ members, offline }: LoadOptions): Record<string, string> {
+  const size = members + offline
+  return size > defaultGroupMembersMax ? { PARLEY_GROUP_MEMBERS_MAX: String(size) } : {}
+}
 
 function startBroker(name: BrokerName, options: LoadOptions): Promise<Broker> {
   if (name === 'mosquitto') return startMosquitto()
   if (name !== 'parley') return startNodePeer(name, options.brokerNodeArgs)
-  if (options.url === undefined) return startParley(options.brokerNodeArgs, options.brokerSettings)
+  if (options.url === undefined) return startParley(options.brokerNodeArgs, { ...roomFor(options), ...options.brokerSettings })
   return Promise.resolve(runningParley(options.url, options.secret, options.brokerPid))
 }
 

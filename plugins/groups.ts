@@ -152,20 +152,22 @@ export async function createGroup(
   return { group, seq: (entry as LogEntry).seq }
 }
 
-/** Adds users; those that are members already stay as they are. `actor` undefined: the admin API. */
-export async function addMembers(
-  world: GroupWorld,
-  actor: string,
-  group: string,
-  users: readonly string[],
-  isAdmin = false as boolean,
-): Promise<string[]> {
+/** Who changes a group: one of its members, with what his role allows, or the operator by the admin API. */
+export type Actor = { kind: 'member'; user: string } | { kind: 'operator' }
+
+const nameOf = (actor: Actor): string => (actor.kind === 'member' ? actor.user : '')
+
+function assertMayModerate(actor: Actor, state: GroupState | undefined, group: string): asserts state is GroupState {
+  if (actor.kind === 'member') assertModerator(state, group, actor.user)
+  else if (state === undefined) throw refuse('not_found', `there is no group ${group}`)
+}
+
+/** Adds users; those that are members already stay as they are. */
+export async function addMembers(world: GroupWorld, actor: Actor, group: string, users: readonly string[]): Promise<string[]> {
   await assertKnown(world.directory, users)
   let added: string[] = []
-  await change(world.log, group, actor, (state, seq) => {
-    if (isAdmin && state === undefined) throw refuse('not_found', `there is no group ${group}`)
-    if (!isAdmin) assertModerator(state, group, actor)
-    const present = state as GroupState
+  await change(world.log, group, nameOf(actor), (present, seq) => {
+    assertMayModerate(actor, present, group)
     if (present.record.dissolved) throw refuse('not_found', `g/${group} was dissolved`)
     added = [...new Set(users)].filter((user) => !isMember(present, user))
     if (added.length === 0) return undefined
@@ -180,21 +182,13 @@ export async function addMembers(
 }
 
 /** Removes members; others are ignored. An admin removes members only, the owner everybody but himself. */
-export async function removeMembers(
-  world: GroupWorld,
-  actor: string,
-  group: string,
-  users: readonly string[],
-  isAdmin = false as boolean,
-): Promise<string[]> {
+export async function removeMembers(world: GroupWorld, actor: Actor, group: string, users: readonly string[]): Promise<string[]> {
   let removed: string[] = []
-  await change(world.log, group, actor, (state, seq) => {
-    if (isAdmin && state === undefined) throw refuse('not_found', `there is no group ${group}`)
-    if (!isAdmin) assertModerator(state, group, actor)
-    const present = state as GroupState
+  await change(world.log, group, nameOf(actor), (present, seq) => {
+    assertMayModerate(actor, present, group)
     removed = [...new Set(users)].filter((user) => isMember(present, user))
     if (removed.length === 0) return undefined
-    if (!isAdmin) assertMayRemove(present, actor, removed)
+    if (actor.kind === 'member') assertMayRemove(present, actor.user, removed)
     const effects = removed.map((user) => left(group, present.members.get(user) as MemberRecord, seq))
     return { body: { event: 'removed', users: removed }, effects }
   })
@@ -268,6 +262,8 @@ async function assertReader(directory: Directory, group: string, caller: Caller)
   return record
 }
 
+const memberActor = ({ user }: Caller): Actor => ({ kind: 'member', user })
+
 const presentMembers = async (directory: Directory, group: string): Promise<{ user: string; role: Role }[]> =>
   (await directory.members(group)).flatMap(({ user, role }) => (role === undefined ? [] : [{ user, role }]))
 
@@ -279,9 +275,11 @@ export const createGroups: PluginFactory = ({ log, store: { directory }, config 
     name: 'groups',
     methods: {
       'group.create': method(createGroupSchema, (caller, params) => createGroup(world, caller.user, params)),
-      'group.add': method(withUsers, async (caller, { group, users }) => ({ added: await addMembers(world, caller.user, group, users) })),
+      'group.add': method(withUsers, async (caller, { group, users }) => ({
+        added: await addMembers(world, memberActor(caller), group, users),
+      })),
       'group.remove': method(withUsers, async (caller, { group, users }) => ({
-        removed: await removeMembers(world, caller.user, group, users),
+        removed: await removeMembers(world, memberActor(caller), group, users),
       })),
       'group.leave': method(onlyGroup, async ({ user }, { group }) => {
         await change(log, group, user, decideLeave(group, user))

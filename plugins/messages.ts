@@ -50,9 +50,9 @@ class Send implements Operation {
   plan(state: Conversation, _seq: number, target: LogEntry | undefined): Plan | Refusal {
     const { group } = state
     if (isGroup(this.conv)) {
-      // An outsider learns nothing of a group, not even whether it exists.
-      if (group === undefined || !isMember(group, this.from)) return refuse('forbidden', `you are not a member of ${this.conv}`)
+      if (group === undefined) return refuse('not_found', `there is no group ${this.#publish.id}`)
       if (group.record.dissolved) return refuse('not_found', `${this.conv} was dissolved`)
+      if (!isMember(group, this.from)) return refuse('forbidden', `you are not a member of ${this.conv}`)
     } else if (!state.usersKnown) return refuse('not_found', `there is no user ${this.#publish.id}`)
     const refusal = this.#message.target === undefined ? undefined : this.#judgeTarget(state, target)
     return refusal ?? { type: this.#message.type, tail: this.#tail, effects: noEffects }

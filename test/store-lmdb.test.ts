@@ -13,7 +13,7 @@ import { append, createRandom, entry, newSeed } from './contract/entries.js'
 import { testKeyValueStore } from './contract/key-value-store.js'
 import { testMessageLog } from './contract/message-log.js'
 import { testSessionStore } from './contract/session-store.js'
-import type { StoreUnderTest } from './contract/store-under-test.js'
+import { nowAndReopened, type StoreUnderTest } from './contract/store-under-test.js'
 import { eventually } from './helper/eventually.js'
 
 async function newDir(t: Test): Promise<string> {
@@ -54,7 +54,7 @@ t.test('many generations of many conversations, and one that is larger than a ge
   const convs = Array.from({ length: 50 }, (_, i) => `g/team${i}`)
   for (let head = 0; head < 300; head += 30) await tested.store.log.append(convs.map((conv) => append(conv, head, 30)))
   for (let head = 0; head < 9_000; head += 3_000) await tested.store.log.append([append('g/hot', head, 3_000)])
-  for (const { log } of [tested.store, await tested.reopen()]) {
+  for await (const { log } of nowAndReopened(tested)) {
     for (const conv of convs) t.equal((await log.read(conv, 1, 1_000, 1_000)).length, 300)
     const hot = await log.read('g/hot', 1, 10_000, 10_000, Number.MAX_SAFE_INTEGER)
     t.same([hot.length, hot.at(-1)?.seq], [9_000, 9_000])

@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import type { Effect, GroupRecord, Role, Span } from '../../broker/store/store.js'
 import { append, entry } from './entries.js'
-import type { OpenStore } from './store-under-test.js'
+import { nowAndReopened, type OpenStore } from './store-under-test.js'
 
 const team: GroupRecord = { group: 'team', name: 'The team', createdTs: 1, membersMax: 500 }
 const member = (user: string, role: Role | undefined, ...spans: Span[]): Effect => ({
@@ -18,7 +18,7 @@ export function testDirectory(t: Test, open: OpenStore): void {
     await tested.store.directory.putUser({ user: 'alice', createdTs: 1 })
     await tested.store.directory.putUser({ user: '__proto__', createdTs: 2 })
     await tested.store.directory.putUser({ user: 'alice', createdTs: 1, tokensFrom: 99 })
-    for (const { directory } of [tested.store, await tested.reopen()]) {
+    for await (const { directory } of nowAndReopened(tested)) {
       t.same(await directory.user('alice'), { user: 'alice', createdTs: 1, tokensFrom: 99 })
       t.same(await directory.user('__proto__'), { user: '__proto__', createdTs: 2 })
       t.equal(await directory.user('constructor'), undefined)
@@ -40,7 +40,7 @@ export function testDirectory(t: Test, open: OpenStore): void {
       }),
     ])
     const spans = [{ from: 1, to: 2 }, { from: 5 }]
-    for (const { directory } of [tested.store, await tested.reopen()]) {
+    for await (const { directory } of nowAndReopened(tested)) {
       t.same(await directory.group('team'), { ...team, name: 'New' })
       t.equal(await directory.group('tea'), undefined)
       t.same(
@@ -71,7 +71,7 @@ export function testDirectory(t: Test, open: OpenStore): void {
     const { log } = tested.store
     await log.append([append('u/alice/bob', 0, [entry(1, 'alice'), entry(2, 'bob'), entry(3, 'alice')]), append('u/alice/alice', 0, 1)])
     await log.append([append('u/alice/carol', 0, [entry(1, 'carol')])])
-    for (const { directory } of [tested.store, await tested.reopen()]) {
+    for await (const { directory } of nowAndReopened(tested)) {
       t.same((await directory.conversationsOf('alice')).sort(byConv), [
         { conv: 'u/alice/alice', read: 0, sent: 1 },
         { conv: 'u/alice/bob', read: 0, sent: 3 },

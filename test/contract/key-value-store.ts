@@ -1,7 +1,7 @@
 /** The contract of KeyValueStore: pairs by prefix in the order of their bytes, and the order of writes to one key. */
 import type { Test } from 'tap'
 import type { KeyValueStore } from '../../broker/store/store.js'
-import type { OpenStore } from './store-under-test.js'
+import { nowAndReopened, type OpenStore } from './store-under-test.js'
 
 async function pairs(map: KeyValueStore, prefix: string): Promise<[string, string][]> {
   const found: [string, string][] = []
@@ -14,7 +14,7 @@ export function testKeyValueStore(t: Test, open: OpenStore): void {
     const tested = await open(t)
     const keys = ['a', 'a/1', 'a/10', 'a/2', 'a/é', 'a/💬', 'b', '__proto__', 'a\u0000']
     await Promise.all(keys.map((key) => tested.store.openTopics.put(key, Buffer.from(`value of ${key}`))))
-    for (const { openTopics } of [tested.store, await tested.reopen()]) {
+    for await (const { openTopics } of nowAndReopened(tested)) {
       t.same(
         (await pairs(openTopics, 'a/')).map(([key]) => key),
         ['a/1', 'a/10', 'a/2', 'a/é', 'a/💬'],

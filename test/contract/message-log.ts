@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import type { LogEntry } from '../../broker/store/store.js'
 import { append, entry } from './entries.js'
 import { testLogAgainstModel } from './message-log-model.js'
-import type { OpenStore } from './store-under-test.js'
+import { nowAndReopened, type OpenStore } from './store-under-test.js'
 
 const conv = 'u/alice/bob'
 const seqs = (entries: LogEntry[]) => entries.map(({ seq }) => seq)
@@ -132,7 +132,7 @@ export function testMessageLog(t: Test, open: OpenStore): void {
       payload: Buffer.from([0, 255, i]),
     }))
     await tested.store.log.append([append(team, 0, entries), append('u/__proto__/constructor', 0, entries)])
-    for (const { log } of [tested.store, await tested.reopen()]) {
+    for await (const { log } of nowAndReopened(tested)) {
       for (const name of [team, 'u/__proto__/constructor']) {
         t.same(await log.read(name, 1, 100, 100), entries)
         for (const { from, id, seq } of entries) t.equal(await log.findSent(name, from, id), seq, `id ${JSON.stringify(id)}`)
@@ -177,7 +177,7 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     const tested = await open(t)
     const sent = { session: 'alice/phone', packetId: 7, digest: 'one' }
     await tested.store.log.append([append(conv, 0, 2, { retransmits: [{ ...sent, seq: 2 }] })])
-    for (const { log } of [tested.store, await tested.reopen()]) {
+    for await (const { log } of nowAndReopened(tested)) {
       t.same(await log.findRetransmit(sent), { conv, seq: 2, ts: entry(2).ts })
       t.equal(await log.findRetransmit({ ...sent, digest: 'two' }), undefined)
       t.equal(await log.findRetransmit({ ...sent, packetId: 8 }), undefined)

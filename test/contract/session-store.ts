@@ -1,7 +1,7 @@
 /** The contract of SessionStore: sessions with their cursors, and that a late save never brings a removed session back. */
 import type { Test } from 'tap'
 import { append } from './entries.js'
-import type { OpenStore } from './store-under-test.js'
+import { nowAndReopened, type OpenStore } from './store-under-test.js'
 
 const phone = { user: 'alice', device: 'phone', createdTs: 1, seenTs: 1 }
 const cursor = (conv: string, seq: number, device = 'phone') => ({ user: 'alice', device, conv, seq })
@@ -18,7 +18,7 @@ export function testSessionStore(t: Test, open: OpenStore): void {
     )
     await tested.store.sessions.create({ ...phone, device: 'web' }, new Map())
     await tested.store.sessions.create({ ...phone, user: 'alic' }, new Map())
-    for (const { sessions } of [tested.store, await tested.reopen()]) {
+    for await (const { sessions } of nowAndReopened(tested)) {
       t.same(await sessions.get('alice', 'phone'), phone)
       t.equal(await sessions.get('alice', 'pho'), undefined)
       t.same((await sessions.list('alice')).map(({ device }) => device).sort(), ['phone', 'web'])
@@ -73,7 +73,7 @@ export function testSessionStore(t: Test, open: OpenStore): void {
     const removed = sessions.remove('alice', 'phone')
     await Promise.all([removed, sessions.saveCursors([cursor('g/team', 3), cursor('g/team', 4, 'web')], 5)])
     await sessions.saveCursors([cursor('g/team', 6)], 6)
-    for (const { sessions } of [tested.store, await tested.reopen()]) {
+    for await (const { sessions } of nowAndReopened(tested)) {
       t.equal(await sessions.get('alice', 'phone'), undefined)
       t.equal((await sessions.cursors('alice', 'phone')).size, 0)
       t.same([...(await sessions.cursors('alice', 'web'))], [['g/team', 4]])

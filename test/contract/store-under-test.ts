@@ -9,3 +9,9 @@ export interface StoreUnderTest {
 }
 
 export type OpenStore = (t: Test) => Promise<StoreUnderTest>
+
+/** The store as it is, then once more after it was closed and opened again. */
+export async function* nowAndReopened(tested: StoreUnderTest): AsyncGenerator<Store> {
+  yield tested.store
+  yield await tested.reopen()
+}

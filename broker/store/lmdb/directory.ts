@@ -68,13 +68,14 @@ export class LmdbDirectory implements Directory {
   async members(group: string): Promise<MemberRecord[]> {
     this.#environment.assertOpen()
     const found: MemberRecord[] = []
-    for (const { value } of this.#tables.members.getRange(plainRange(group))) found.push(JSON.parse(value.toString()))
+    for (const { value } of this.#tables.members.getRange(plainRange(group))) found.push(decodeMember(value))
     return found
   }
 
   async member(group: string, user: string): Promise<MemberRecord | undefined> {
     this.#environment.assertOpen()
-    return decode<MemberRecord>(this.#tables.members.get(plainKey(group, user)))
+    const value = this.#tables.members.get(plainKey(group, user))
+    return value === undefined ? undefined : decodeMember(value)
   }
 
   async conversationsOf(user: string): Promise<ConversationRow[]> {
@@ -116,6 +117,12 @@ export class LmdbDirectory implements Directory {
       }
     })
   }
+}
+
+/** JSON leaves out the role of a past member. */
+function decodeMember(value: Buffer): MemberRecord {
+  const { user, role, spans } = JSON.parse(value.toString()) as MemberRecord
+  return { user, role, spans }
 }
 
 function encodeSeq(seq: number): Buffer {
