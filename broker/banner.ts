@@ -1,6 +1,6 @@
 /**
  * What `parley start` prints when the server is up: where it is and what to do next. On loopback with an HS256 secret
- * it offers commands that can be pasted, with real tokens for two demo users; elsewhere tokens are not shown.
+ * it offers links and commands that can be pasted, with real tokens for two demo users; elsewhere tokens are not shown.
  */
 import { type Config, isLoopback } from './config.js'
 import { mintToken } from './token.js'
@@ -33,21 +33,39 @@ export async function createBanner(facts: BannerFacts): Promise<string> {
   ]
   if (secret === undefined) lines.push('Tokens come from your issuer: the user id is the user name, the token is the password.')
   else if (isLoopback(config.host))
-    lines.push(...(await demoCommands(config, secret, host, mqttPort)), `A token for anybody else:  ${command} token carol`)
+    lines.push(
+      ...(await demoCommands(config, secret, { host, port: mqttPort, page: `http://${urlHost}:${httpPort}/` })),
+      `A token for anybody else:  ${command} token carol`,
+    )
   else lines.push(`A token for a user:  ${command} token alice`)
   return `${lines.join('\n')}\n`
 }
 
-async function demoCommands(config: Config, secret: string, host: string, port: number): Promise<string[]> {
+interface Place {
+  host: string
+  port: number
+  /** URL of the chat page. */
+  page: string
+}
+
+async function demoCommands(config: Config, secret: string, { host, port, page }: Place): Promise<string[]> {
   const [alice, bob] = demoUsers
   const expiresInSeconds = tokenHours * 3600
   const mint = (user: string) => mintToken({ secret, user, expiresInSeconds, issuer: config.jwtIssuer, audience: config.jwtAudience })
   const topic = deliveryTopic(directConversation(alice, bob), bob)
   const inbox = topic.replace(/[^/]*$/, '#')
-  const asBob = `-h ${host} -p ${port} -u ${bob} -P '${await mint(bob)}'`
-  const asAlice = `-h ${host} -p ${port} -u ${alice} -P '${await mint(alice)}'`
+  const tokens = { alice: await mint(alice), bob: await mint(bob) }
+  const asBob = `-h ${host} -p ${port} -u ${bob} -P '${tokens.bob}'`
+  const asAlice = `-h ${host} -p ${port} -u ${alice} -P '${tokens.alice}'`
   return [
-    `Try it: ${bob} listens in one terminal, ${alice} writes in another. The tokens are good for ${tokenHours} hours.`,
+    `Try it: open these in two tabs, and the two can talk. The tokens are good for ${tokenHours} hours.`,
+    '',
+    // The token stands in the fragment, which a browser never sends; the page takes it out of the address at once.
+    `  ${page}#user=${alice}&token=${tokens.alice}`,
+    '',
+    `  ${page}#user=${bob}&token=${tokens.bob}`,
+    '',
+    `In two terminals: ${bob} listens in one, ${alice} writes in the other.`,
     '',
     `  mosquitto_sub ${asBob} -i phone -t '${inbox}' -q 1 -v`,
     '',

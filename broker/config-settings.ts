@@ -20,7 +20,10 @@ import { idRule } from './topics.js'
 const kilobyte = 1024
 const megabyte = 1024 * kilobyte
 const hour = 3_600_000
-const secretBytesMin = 32
+/** Enough to try things on loopback. */
+const secretBytesMin = 8
+/** What HS256 needs to be safe [RFC 7518, 3.2]; demanded wherever others can connect. */
+export const safeSecretBytesMin = 32
 
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
@@ -31,7 +34,9 @@ function faultsOfSecret(secret: string): string[] {
     return ['it is a PEM key, which is no secret for HS256; a public key belongs into PARLEY_JWT_PUBLIC_KEY']
   const bytes = Buffer.byteLength(secret)
   return bytes < secretBytesMin
-    ? [`it has ${bytes} bytes and must have at least ${secretBytesMin}; make one with: openssl rand -base64 48`]
+    ? [
+        `it has ${bytes} bytes and must have at least ${secretBytesMin}, and ${safeSecretBytesMin} off loopback; make one with: openssl rand -base64 48`,
+      ]
     : []
 }
 
@@ -82,7 +87,7 @@ const where = {
 const who = {
   jwtSecret: secretText(
     { env: 'PARLEY_JWT_SECRET', description: 'HS256 secret of the tokens; not set: one is generated and kept in the data folder' },
-    `at least ${secretBytesMin} bytes`,
+    `at least ${safeSecretBytesMin} bytes; ${secretBytesMin} on loopback`,
     faultsOfSecret,
   ),
   jwtPublicKey: publicKey({ env: 'PARLEY_JWT_PUBLIC_KEY', description: "key of your issuer's tokens; its type fixes the algorithm" }),

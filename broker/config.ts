@@ -5,7 +5,7 @@
  */
 import { isIPv4 } from 'node:net'
 import { Value } from 'typebox/value'
-import { type SettingName, type Settings, type SettingValue, settings } from './config-settings.js'
+import { type SettingName, type Settings, type SettingValue, safeSecretBytesMin, settings } from './config-settings.js'
 import { nearMiss } from './near-miss.js'
 import { OperatorError } from './operator-error.js'
 import type { Setting } from './setting-kinds.js'
@@ -98,6 +98,12 @@ function contradictions(config: Config): string[] {
   if (sources === 0 && !isLoopback(config.host)) {
     faults.push(
       `PARLEY_HOST is "${config.host}", which others can reach: set PARLEY_JWT_SECRET (at least 32 bytes), PARLEY_JWT_PUBLIC_KEY or PARLEY_JWKS_URL; a generated secret serves loopback only`,
+    )
+  }
+  const secretBytes = Buffer.byteLength(config.jwtSecret ?? '')
+  if (config.jwtSecret !== undefined && secretBytes < safeSecretBytesMin && !isLoopback(config.host)) {
+    faults.push(
+      `PARLEY_JWT_SECRET has ${secretBytes} bytes: off loopback it must have at least ${safeSecretBytesMin}; make one with: openssl rand -base64 48`,
     )
   }
   if (config.mqttPort === config.httpPort && config.mqttPort !== 0) {

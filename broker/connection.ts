@@ -26,6 +26,7 @@ import {
   readUnsubscribe,
 } from './mqtt/validate.js'
 import { Outbox } from './outbox.js'
+import { messageIdOf } from './payloads.js'
 import type { Caller, Identity } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
 import type { Outlet, Session } from './session.js'
@@ -271,14 +272,15 @@ export class Connection implements Outlet, Watched {
       onRead: () => {
         if (this.state === 'open' && this.#pending < pendingMax) this.#release()
       },
-      isCongested: () => this.unsentBytes > this.world.config.socketBytesMax,
+      // What waited for the session is bounded, and nothing is read from the client until it has left.
+      isCongested: () => this.state === 'open' && this.unsentBytes > this.world.config.socketBytesMax,
     })
     this.#subscriptions = new Subscriptions(this)
     this.world.adapter.handle(this, this.#stream)
     this.#stream.give(packet)
   }
 
-  /** CONNACK has left: everything may flow. Called by the adapter. */
+  /** CONNACK has left, and what application topics had waiting: everything may flow. Called by the adapter. */
   connected(): void {
     if (this.state !== 'connecting') return
     this.state = 'open'
@@ -379,7 +381,7 @@ export class Connection implements Outlet, Watched {
     else if (target.kind === 'unknown') error ??= refuse('not_found', `${topic}: ${target.why}`)
     if (caller.user === '') error ??= refuse('forbidden', 'an anonymous client cannot chat')
     if (!this.#enqueue(inbound)) return
-    if (error !== undefined) inbound.done({ kind: 'refused', id: undefined, error })
+    if (error !== undefined) inbound.done({ kind: 'refused', id: target.kind === 'route' ? messageIdOf(payload) : undefined, error })
     else if (target.kind === 'route') plugins.route(target.pattern, inbound)
   }
 

@@ -230,12 +230,14 @@ export class LogWriter {
     for (let i = 0; i < taken.length; i++) {
       const queued = taken[i] as Queued
       const { operation } = queued
-      const { conv, from, id } = operation
+      const { conv, from, id, isRetry, retransmit } = operation
       const earlier = this.#sent[i]
       const key = `${from} ${conv} ${id}`
-      const twin = earlier === undefined ? inBatch.get(key) : undefined
+      // A retransmission may stand in the same batch as what it repeats, when the store was slow. Begins with `user/`, so no key is equal.
+      const wireKey = retransmit === undefined ? undefined : `${retransmit.session} ${retransmit.packetId} ${retransmit.digest}`
+      const twin = inBatch.get(key) ?? (isRetry && wireKey !== undefined ? inBatch.get(wireKey) : undefined)
       if (earlier !== undefined || twin !== undefined) {
-        batch.duplicates.push({ queued, seq: earlier ?? (twin?.seq as number), entry: twin?.entry })
+        batch.duplicates.push({ queued, seq: twin?.seq ?? (earlier as number), entry: twin?.entry })
         continue
       }
       const state = this.conversations.peek(conv) ?? (this.#loaded.get(conv) as Conversation)
@@ -251,6 +253,7 @@ export class LogWriter {
       this.#add(batch, state, operation, entry, plan.effects)
       batch.written.push({ queued, entry, effects: plan.effects })
       inBatch.set(key, { seq, entry })
+      if (wireKey !== undefined) inBatch.set(wireKey, { seq, entry })
     }
   }
 

@@ -106,7 +106,7 @@ t.test('a lock from another host counts while it is touched', async (t) => {
 t.test('a directory that cannot be written is refused with the reason', async (t) => {
   const dir = await newDir(t)
   await writeFile(join(dir, 'file'), '')
-  await t.rejects(lockDataDir(join(dir, 'file')), /^Error: the data directory .*file cannot be written: /)
+  await t.rejects(lockDataDir(join(dir, 'file')), /^the data directory .*file cannot be written: /)
   await t.rejects(lockDataDir(join(dir, 'file', 'below')), /cannot be written: ENOTDIR/)
-  await t.rejects(createLmdbStore({ dir: '/proc/parley' }), /the data directory \/proc\/parley cannot be written/)
+  await t.rejects(createLmdbStore({ dir: join(dir, 'file') }), /the data directory .* cannot be written/)
 })

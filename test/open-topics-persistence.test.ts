@@ -34,7 +34,7 @@ async function newStore(t: Test): Promise<Store> {
 }
 
 async function start(store: KeyValueStore, options: Partial<OpenTopicsOptions> = {}): Promise<OpenTopicsPersistence> {
-  const persistence = new OpenTopicsPersistence({ store, isGranted: () => true, ...options })
+  const persistence = new OpenTopicsPersistence({ store, isGranted: () => true, isForwarded: () => false, ...options })
   await persistence.setup(broker)
   return persistence
 }
@@ -108,18 +108,25 @@ t.test('a queue survives in order, with packet ids and a PUBREL in its place', a
   for (let n = 1; n <= 30; n++) await before.outgoingEnqueueCombi([{ clientId: client.id }, { clientId: 'bob/web' }], packet(n))
   await before.outgoingUpdate(client, packet(1, { messageId: 100 }))
   await before.outgoingUpdate(client, packet(2, { messageId: 101 }))
-  await before.outgoingUpdate(client, { cmd: 'pubrel', messageId: 101 })
+  await before.outgoingUpdate(client, packet(3, { messageId: 102 }))
+  for (const messageId of [101, 102]) await before.outgoingUpdate(client, { cmd: 'pubrel', messageId })
   await before.outgoingClearMessageId(client, { cmd: 'puback', messageId: 100 })
   t.equal(await before.outgoingClearMessageId(client, { cmd: 'puback', messageId: 555 }), undefined)
   await t.rejects(before.outgoingUpdate(client, packet(99)), /no such packet/)
   await before.destroy()
 
   const after = await start(store)
-  const [first, ...rest] = await list(after.outgoingStream(client))
-  t.match(first, { cmd: 'pubrel', messageId: 101 })
+  const [first, second, ...rest] = await list(after.outgoingStream(client))
+  t.match(
+    [first, second],
+    [
+      { cmd: 'pubrel', messageId: 101 },
+      { cmd: 'pubrel', messageId: 102 },
+    ],
+  )
   t.same(
     texts(rest),
-    Array.from({ length: 28 }, (_, i) => `on ${i + 3}`),
+    Array.from({ length: 27 }, (_, i) => `on ${i + 4}`),
   )
   t.ok(rest.every(({ messageId }) => messageId === undefined))
   t.equal((await list(after.outgoingStream({ id: 'bob/web' }))).length, 30)

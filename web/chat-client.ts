@@ -4,6 +4,7 @@
  */
 import { CallError, Connection, type LinkState } from './connection.js'
 import type { Credentials } from './credentials.js'
+import { createGroupCalls, type GroupCalls } from './group-calls.js'
 import { createOutbox, type Outbox } from './outbox.js'
 import {
   type Ack,
@@ -20,7 +21,6 @@ import {
   readTopic,
   type SyncPage,
 } from './protocol.js'
-import { createGroupCalls, type GroupCalls } from './group-calls.js'
 import { type Conversation, type Pending, Store } from './store.js'
 
 export interface ChatListener {
@@ -59,6 +59,7 @@ export class ChatClient {
     this.#listener = listener
     this.store = new Store(this.me, listener.changed)
     this.#outbox = createOutbox(this.me, this.store.pending)
+    for (const { conv } of this.store.pending.values()) this.store.ensure(conv)
     this.#connection = new Connection(credentials, device, url, {
       linkChanged: (state) => this.#linkChanged(state),
       received: (kind, payload) => this.#received(kind, payload),
@@ -262,4 +263,3 @@ export class ChatClient {
     return true
   }
 }
-

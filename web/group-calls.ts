@@ -18,7 +18,11 @@ const slugLengthMax = 40
 
 /** Chosen here, so that a call that is repeated after a lost answer cannot make a second group. */
 function groupIdFor(name: string): string {
-  const slug = name.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-+|-+$/g, '').slice(0, slugLengthMax)
+  const slug = name
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-+|-+$/g, '')
+    .slice(0, slugLengthMax)
   return `${slug === '' ? 'group' : slug}-${randomName(5)}`
 }
 

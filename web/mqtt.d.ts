@@ -21,4 +21,6 @@ export interface MqttClient {
 }
 
 declare const mqtt: { connect(url: string, options: MqttOptions): MqttClient }
+
+// biome-ignore lint/style/noDefaultExport: it is the only export that the bundle has
 export { mqtt as default }

@@ -102,6 +102,9 @@ export function conversationOf(message: Message, me: string): Address {
   return userAddress(message.from === me ? (message.to ?? me) : message.from)
 }
 
+/** The server's words as a sentence of the page. */
+export const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`
+
 /** Short, unguessable enough, and without crypto.randomUUID, which plain http does not have. */
 export function randomName(length: number): string {
   const letters = 'abcdefghijklmnopqrstuvwxyz0123456789'

@@ -169,7 +169,8 @@ export class Store {
 
   /** Newest first; a conversation without messages stands on top, as it was just begun. */
   get newestFirst(): Conversation[] {
-    const tsOf = ({ last, conv }: Conversation): number => (this.pendingOf(conv).length > 0 ? Number.MAX_VALUE : (last?.ts ?? Number.MAX_VALUE))
+    const tsOf = ({ last, conv }: Conversation): number =>
+      this.pendingOf(conv).length > 0 ? Number.MAX_VALUE : (last?.ts ?? Number.MAX_VALUE)
     return [...this.conversations.values()].sort((a, b) => tsOf(b) - tsOf(a))
   }
 

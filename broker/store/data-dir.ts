@@ -6,8 +6,9 @@
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { OperatorError } from '../operator-error.js'
 
 export interface DataDirLock {
   /** The directory, with links resolved. */
@@ -38,7 +39,7 @@ export async function lockDataDir(dir: string): Promise<DataDirLock> {
   const me: Holder = { pid: process.pid, host: hostname(), started: startOf(process.pid), token: randomUUID() }
   if (!create(file, me)) {
     const holder = readHolder(file)
-    if (holder !== undefined && isLive(holder, file)) throw new Error(inUse(path, holder))
+    if (holder !== undefined && isLive(holder, file)) throw new OperatorError(inUse(path, holder))
     await takeOver(path, file, me, holder)
   }
   held.add(me.token)
@@ -56,13 +57,26 @@ export async function lockDataDir(dir: string): Promise<DataDirLock> {
 
 function prepare(dir: string): string {
   try {
-    mkdirSync(dir, { recursive: true, mode: 0o700 })
+    makeDir(resolve(dir))
     const probe = join(dir, `.probe-${randomUUID()}`)
     writeFileSync(probe, '', { mode: 0o600 })
     unlinkSync(probe)
     return realpathSync(dir)
   } catch (error) {
-    throw new Error(`the data directory ${dir} cannot be written: ${(error as Error).message}`, { cause: error })
+    throw new OperatorError(`the data directory ${dir} cannot be written: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** As `mkdir -p`; Node's own `recursive` never returns where the system lets nobody create anything, as in /proc. */
+function makeDir(dir: string): void {
+  try {
+    mkdirSync(dir, { mode: 0o700 })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST' && statSync(dir).isDirectory()) return
+    if (code !== 'ENOENT' || dirname(dir) === dir) throw error
+    makeDir(dirname(dir))
+    mkdirSync(dir, { mode: 0o700 })
   }
 }
 
@@ -72,7 +86,7 @@ function create(file: string, me: Holder): boolean {
     return true
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
-    throw new Error(`the lock ${file} cannot be written: ${(error as Error).message}`, { cause: error })
+    throw new OperatorError(`the lock ${file} cannot be written: ${(error as Error).message}`, { cause: error })
   }
 }
 
@@ -92,12 +106,12 @@ async function takeOver(path: string, file: string, me: Holder, stale: Holder | 
   const now = readHolder(file)
   if (now !== undefined && now.token !== stale?.token) {
     unlinkSync(mine)
-    throw new Error(inUse(path, now))
+    throw new OperatorError(inUse(path, now))
   }
   renameSync(mine, file)
   await delay(settleMs)
   const holder = readHolder(file)
-  if (holder?.token !== me.token) throw new Error(inUse(path, holder))
+  if (holder?.token !== me.token) throw new OperatorError(inUse(path, holder))
 }
 
 function isLive(holder: Holder, file: string): boolean {

@@ -79,24 +79,38 @@ export class OfflineQueues {
 
   /** Gives a queued packet its id, or puts the PUBREL in its place; throws when it is not in the queue. */
   update(client: string, packet: OpenPacket): void {
-    for (const queued of this.#queues.get(client)?.packets ?? []) {
-      const known = queued.packet
-      const sameBroker = known.brokerId === packet.brokerId
-      if (sameBroker && known.brokerCounter === packet.brokerCounter) known.messageId = packet.messageId
-      else if (!sameBroker && known.messageId === packet.messageId) queued.packet = packet
-      else continue
-      this.#saved.put(queued.key, encodePacket(queued.packet, client))
-      return
-    }
-    throw new Error('no such packet')
+    const packets = this.#queues.get(client)?.packets ?? []
+    const { brokerId, brokerCounter, messageId } = packet
+    const known = packets.find(
+      ({ packet }) => brokerId !== undefined && packet.brokerId === brokerId && packet.brokerCounter === brokerCounter,
+    )
+    if (known !== undefined) known.packet.messageId = messageId
+    // A PUBREL names no broker: only the id tells which of several in flight it belongs to.
+    const replaced = known ?? packets.find(({ packet }) => messageId !== undefined && packet.messageId === messageId)
+    if (replaced === undefined) throw new Error('no such packet')
+    if (known === undefined) replaced.packet = packet
+    this.#saved.put(replaced.key, encodePacket(replaced.packet, client))
   }
 
-  /** Removes the packet with this id, the oldest one without if it is undefined; undefined when there is none. */
-  clear(client: string, messageId: number | undefined): OpenPacket | undefined {
+  /** Removes the packet with this id; undefined when there is none. */
+  clear(client: string, messageId: number): OpenPacket | undefined {
+    return this.#removeFirst(client, (packet) => packet.messageId === messageId)
+  }
+
+  /** Removes this very packet, which was not sent. */
+  clearPacket(client: string, { brokerId, brokerCounter }: OpenPacket): OpenPacket | undefined {
+    return this.#removeFirst(client, (packet) => packet.brokerId === brokerId && packet.brokerCounter === brokerCounter)
+  }
+
+  #removeFirst(client: string, isWanted: (packet: OpenPacket) => boolean): OpenPacket | undefined {
     const queue = this.#queues.get(client)
-    if (queue === undefined) return undefined
-    const at = queue.packets.findIndex(({ packet }) => packet.messageId === messageId)
-    return at === -1 ? undefined : this.#removeAt(client, queue, at)
+    const at = queue?.packets.findIndex(({ packet }) => isWanted(packet)) ?? -1
+    return queue === undefined || at === -1 ? undefined : this.#removeAt(client, queue, at)
+  }
+
+  /** The packet id given last among those that wait for an acknowledgement. */
+  lastPacketId(client: string): number | undefined {
+    return this.#queues.get(client)?.packets.findLast(({ packet }) => packet.messageId !== undefined)?.packet.messageId
   }
 
   clearAll(client: string): void {
@@ -104,7 +118,9 @@ export class OfflineQueues {
     this.#queues.delete(client)
   }
 
+  /** What is to be sent on reconnect; DUP is set on what was sent before [MQTT-3.3.1-1]. */
   packets(client: string): OpenPacket[] {
-    return (this.#queues.get(client)?.packets ?? []).map(({ packet }) => packet)
+    const queued = this.#queues.get(client)?.packets ?? []
+    return queued.map(({ packet }) => (packet.cmd === 'publish' ? { ...packet, dup: packet.messageId !== undefined } : packet))
   }
 }

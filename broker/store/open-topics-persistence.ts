@@ -17,6 +17,8 @@ export interface OpenTopicsOptions {
   store: KeyValueStore
   /** True for an item of a SUBSCRIBE that was granted; asked with the very object that Aedes holds. */
   isGranted: (sub: OpenSubscription) => boolean
+  /** True for a packet that was sent to the client on its present connection: it must stay queued until acknowledged. */
+  isForwarded: (client: OpenClient, packet: OpenPacket) => boolean
   logger?: Logger
   retainedMax?: number
   /** Per session. */
@@ -139,9 +141,16 @@ export class OpenTopicsPersistence extends MemoryPersistence {
     this.#queues.update(client.id, packet)
   }
 
-  /** Called by Aedes for every PUBACK, also with no `messageId` for a packet that was not forwarded. */
+  /** Called by Aedes for every PUBACK and PUBCOMP, and for a packet that was not forwarded, which has no `messageId`. */
   async outgoingClearMessageId(client: OpenClient, packet: OpenPacket): Promise<OpenPacket | undefined> {
+    if (packet.brokerId !== undefined && this.#options.isForwarded(client, packet)) return undefined
+    if (packet.messageId === undefined) return this.#queues.clearPacket(client.id, packet)
     return this.#queues.clear(client.id, packet.messageId)
+  }
+
+  /** The packet id given last among those of the session that wait for an acknowledgement. */
+  lastPacketId(client: OpenClient): number | undefined {
+    return this.#queues.lastPacketId(client.id)
   }
 
   outgoingStream(client: OpenClient): Readable {

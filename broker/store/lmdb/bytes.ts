@@ -8,6 +8,17 @@ const wideFlag = 0x8000
 /** Bytes that `text` may take for a string of this many code units. */
 export const textBytesMax = (codeUnits: number): number => 2 + 2 * codeUnits
 
+const seqBytes = 6
+
+/** A seq as the value of a row. */
+export function encodeSeq(seq: number): Buffer {
+  const value = Buffer.allocUnsafe(seqBytes)
+  value.writeUIntBE(seq, 0, seqBytes)
+  return value
+}
+
+export const decodeSeq = (value: Buffer): number => value.readUIntBE(0, seqBytes)
+
 export class ByteWriter {
   bytes: Buffer
   position = 0

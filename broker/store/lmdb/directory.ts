@@ -4,6 +4,7 @@
  */
 import { type ConversationId, groupConversation } from '../../topics.js'
 import type { ConversationRow, Directory, Effect, GroupRecord, MemberRecord, Span, UserRecord } from '../store.js'
+import { decodeSeq, encodeSeq } from './bytes.js'
 import type { Environment, Table } from './environment.js'
 import { plainKey, plainRange, type RowField, rowField, rowKey, textsOf } from './keys.js'
 
@@ -14,7 +15,6 @@ export interface DirectoryTables {
   rows: Table
 }
 
-const seqBytes = 6
 const encode = (record: object): Buffer => Buffer.from(JSON.stringify(record))
 /** What a decoder returns was written by the encoder above, under a key of that type. */
 const decode = <T>(value: Buffer | undefined): T | undefined => (value === undefined ? undefined : (JSON.parse(value.toString()) as T))
@@ -112,8 +112,8 @@ export class LmdbDirectory implements Directory {
     return this.#environment.transact(() => {
       for (const { user, conv, seq } of positions) {
         if (rows.get(rowKey(user, conv, rowField.membership)) === undefined) continue
-        const before = rows.get(rowKey(user, conv, rowField.read))?.readUIntBE(0, seqBytes) ?? 0
-        if (seq > before) rows.put(rowKey(user, conv, rowField.read), encodeSeq(seq))
+        const before = rows.get(rowKey(user, conv, rowField.read))
+        if (before === undefined || seq > decodeSeq(before)) rows.put(rowKey(user, conv, rowField.read), encodeSeq(seq))
       }
     })
   }
@@ -125,12 +125,6 @@ function decodeMember(value: Buffer): MemberRecord {
   return { user, role, spans }
 }
 
-function encodeSeq(seq: number): Buffer {
-  const value = Buffer.allocUnsafe(seqBytes)
-  value.writeUIntBE(seq, 0, seqBytes)
-  return value
-}
-
 function newRow(conv: ConversationId, membership: Buffer): ConversationRow {
   const row: ConversationRow = { conv, read: 0, sent: 0 }
   if (!membership.equals(directMembership)) row.spans = JSON.parse(membership.toString()) as Span[]
@@ -138,7 +132,7 @@ function newRow(conv: ConversationId, membership: Buffer): ConversationRow {
 }
 
 function setField(row: ConversationRow, field: RowField, value: Buffer): void {
-  const seq = value.readUIntBE(0, seqBytes)
+  const seq = decodeSeq(value)
   if (field === rowField.read) row.read = seq
   else row.sent = seq
 }

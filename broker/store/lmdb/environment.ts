@@ -8,6 +8,7 @@ import { statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import type { Logger } from '../../logger.js'
+import { OperatorError } from '../../operator-error.js'
 import { StoreUnavailable } from '../store.js'
 import { plainKey } from './keys.js'
 
@@ -85,7 +86,7 @@ export class Environment {
     if (found === undefined) return void this.#meta.putSync(Buffer.from(plainKey('schema')), Buffer.from(String(schema)))
     if (found.toString() === String(schema)) return
     void this.#root.close()
-    throw new Error(
+    throw new OperatorError(
       `the store in ${this.dir} has schema ${found.toString().slice(0, 20)}, this version of Parley knows schema ${schema}: start the version that wrote it, or use another data directory`,
     )
   }

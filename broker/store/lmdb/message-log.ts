@@ -11,7 +11,7 @@ import type { ConversationId } from '../../topics.js'
 import { isGroup, usersOf } from '../../topics.js'
 import type { ConversationAppend, LogEntry, MessageLog, Retransmit, SentKey, SentRecord } from '../store.js'
 import { checkedBytes, idLengthMax } from './append-check.js'
-import { ByteWriter } from './bytes.js'
+import { ByteWriter, decodeSeq } from './bytes.js'
 import { type DirectoryTables, directMembership, putEffect } from './directory.js'
 import type { Environment, Table } from './environment.js'
 import { readRecord, writeRecord } from './journal.js'
@@ -24,7 +24,6 @@ const bytesMaxDefault = 4 * 1024 * 1024
 /** What one append may hold before its buffer is given back. */
 const arenaKeptBytesMax = 16 * 1024 * 1024
 const arenaBytesMin = 1024 * 1024
-const seqBytes = 6
 /** Settling is faster than appending by this, so that a generation is done before the next one is full. */
 const settleRatio = 1.5
 
@@ -152,7 +151,10 @@ export class LmdbMessageLog implements MessageLog {
 
   #findSent({ conv, from, id }: SentKey): number | undefined {
     if (id.length > idLengthMax) return undefined
-    return this.#recent.findSent(conv, from, id) ?? this.#tables.sent.get(sentKey(conv, from, id))?.readUIntBE(0, seqBytes)
+    const recent = this.#recent.findSent(conv, from, id)
+    if (recent !== undefined) return recent
+    const value = this.#tables.sent.get(sentKey(conv, from, id))
+    return value === undefined ? undefined : decodeSeq(value)
   }
 
   async findRetransmit({ session, packetId, digest }: Retransmit): Promise<(SentRecord & { ts: number }) | undefined> {

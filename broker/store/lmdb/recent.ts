@@ -9,7 +9,7 @@ import type { LogEntry } from '../store.js'
 import type { Segment } from './journal.js'
 
 /** A message costs 1, and 1 more for each KiB. Bounds memory, and what one busy conversation settles in one commit. */
-export const generationCostMaxDefault = 16_384
+const generationCostMaxDefault = 16_384
 const costUnitBytes = 1_024
 
 export const costOf = ({ entries, bytes }: Segment): number => entries.length + bytes.length / costUnitBytes

@@ -7,7 +7,7 @@
 import type { LogEntry } from '../store.js'
 import { ByteReader, type ByteWriter, textBytesMax } from './bytes.js'
 
-export const segmentEntriesMax = 256
+const segmentEntriesMax = 256
 /** A segment ends with the entry that brings it over this. */
 const segmentBytesMax = 64 * 1024
 

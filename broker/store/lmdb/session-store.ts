@@ -4,6 +4,7 @@
  */
 import type { ConversationId } from '../../topics.js'
 import type { SessionRecord, SessionStore } from '../store.js'
+import { decodeSeq, encodeSeq } from './bytes.js'
 import type { Environment, Table } from './environment.js'
 import { plainKey, plainRange, textsOf } from './keys.js'
 
@@ -11,14 +12,6 @@ export interface SessionTables {
   sessions: Table
   cursors: Table
   retransmits: Table
-}
-
-const seqBytes = 6
-
-function encodeSeq(seq: number): Buffer {
-  const value = Buffer.allocUnsafe(seqBytes)
-  value.writeUIntBE(seq, 0, seqBytes)
-  return value
 }
 
 export class LmdbSessionStore implements SessionStore {
@@ -61,7 +54,7 @@ export class LmdbSessionStore implements SessionStore {
     this.#environment.assertOpen()
     const found = new Map<ConversationId, number>()
     for (const { key, value } of this.#tables.cursors.getRange(plainRange(user, device))) {
-      found.set(textsOf(key)[2] as ConversationId, value.readUIntBE(0, seqBytes))
+      found.set(textsOf(key)[2] as ConversationId, decodeSeq(value))
     }
     return found
   }

@@ -3,6 +3,7 @@
  * removes their journal records with the last of them. What it wrote is forgotten in memory only after the commit.
  */
 import type { ConversationId } from '../../topics.js'
+import { encodeSeq } from './bytes.js'
 import type { DirectoryTables } from './directory.js'
 import type { Table } from './environment.js'
 import { chunkKey, recordKey, rowField, rowKey, sentKeysOf } from './keys.js'
@@ -70,9 +71,7 @@ function putSent(sent: Table, rows: Table, conv: ConversationId, { sent: senders
       sent.put(keyOf(from, id), seqs.subarray(position, position + seqBytes))
       position += seqBytes
     }
-    const last = Buffer.allocUnsafe(seqBytes)
-    last.writeUIntBE(lastSent.get(from) ?? 0, 0, seqBytes)
-    if (from !== '') rows.put(rowKey(from, conv, rowField.sent), last)
+    if (from !== '') rows.put(rowKey(from, conv, rowField.sent), encodeSeq(lastSent.get(from) ?? 0))
   }
 }
 

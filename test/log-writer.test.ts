@@ -1,0 +1,341 @@
+/**
+ * The log writer on stores that fail: each operation is answered exactly once, order per sender holds through retries, conflicts
+ * and refusals, nothing is stored twice, and a store that stays away fails the senders without an acknowledgement.
+ */
+import t from 'tap'
+import { refuse } from '../broker/errors.js'
+import { LogWriter, type LogWriterOptions, type Operation, type Plan } from '../broker/log-writer.js'
+import { createLogger } from '../broker/logger.js'
+import type { ConversationAppend, LogEntry, SentKey, Store } from '../broker/store/store.js'
+import { StoreUnavailable } from '../broker/store/store.js'
+import { createRandom, newSeed } from './contract/entries.js'
+import { eventually } from './helper/eventually.js'
+
+/** A store in memory whose appends can be made to fail, to be overtaken and to be late. */
+class FaultyStore {
+  readonly entries = new Map<string, LogEntry[]>()
+  /** Called before each append: what it throws is what the append rejects with. */
+  beforeAppend: (batch: readonly ConversationAppend[]) => void | Promise<void> = () => undefined
+  /** The append is done, and its promise rejects all the same. */
+  failsAfterwards = 0
+  appends = 0
+
+  of(conv: string): LogEntry[] {
+    const entries = this.entries.get(conv) ?? []
+    this.entries.set(conv, entries)
+    return entries
+  }
+
+  get log(): Pick<Store['log'], 'append' | 'head' | 'heads' | 'read' | 'findSentAll' | 'findRetransmit'> {
+    return {
+      append: async (batch) => {
+        this.appends++
+        await this.beforeAppend(batch)
+        const lost = batch.filter(({ conv, head }) => this.of(conv).length !== head)
+        for (const { conv, entries } of batch) if (!lost.some((append) => append.conv === conv)) this.of(conv).push(...entries)
+        if (this.failsAfterwards > 0) {
+          this.failsAfterwards--
+          throw new StoreUnavailable('the answer got lost')
+        }
+        return lost.map(({ conv }) => conv)
+      },
+      head: async (conv) => this.of(conv).length,
+      heads: async (convs) => convs.map((conv) => ({ head: this.of(conv).length, ts: this.of(conv).at(-1)?.ts ?? 0 })),
+      read: async (conv, from, to, limit) => this.of(conv).slice(from - 1, Math.min(to, from - 1 + limit)),
+      findSentAll: async (keys) => keys.map((key) => this.#find(key)),
+      findRetransmit: async () => undefined,
+    }
+  }
+
+  #find({ conv, from, id }: SentKey): number | undefined {
+    return this.of(conv).find((entry) => entry.from === from && entry.id === id)?.seq
+  }
+
+  get asStore(): Store {
+    return { log: this.log, directory: { user: async (user: string) => ({ user, createdTs: 0 }) } } as unknown as Store
+  }
+}
+
+interface Outcome {
+  kind: 'stored' | 'duplicate' | 'refused' | 'failed'
+  name: string
+  seq?: number
+  why?: string
+}
+
+interface Answers {
+  outcomes: Outcome[]
+  send(conv: string, from: string, id: string, more?: Partial<Operation>): void
+}
+
+function createWriter(store: FaultyStore, more: Partial<LogWriterOptions> = {}): Answers & { writer: LogWriter; dispatched: string[] } {
+  const dispatched: string[] = []
+  const outcomes: Outcome[] = []
+  const writer = new LogWriter({
+    store: store.asStore,
+    logger: createLogger('silent'),
+    retryMs: 60_000,
+    dispatch: (conv, { seq }) => dispatched.push(`${conv} ${seq}`),
+    ...more,
+  })
+  const send: Answers['send'] = (conv, from, id, more = {}) => {
+    const name = `${conv} ${from} ${id}`
+    const tail = `"from":"${from}","id":"${id}"`
+    writer.submit(
+      {
+        conv,
+        from,
+        device: 'phone',
+        id,
+        content: tail,
+        retransmit: undefined,
+        isRetry: false,
+        target: undefined,
+        plan: (): Plan => ({ type: 'text', tail, effects: [] }),
+        stored: ({ seq }) => outcomes.push({ kind: 'stored', name, seq }),
+        duplicate: ({ seq }) => outcomes.push({ kind: 'duplicate', name, seq }),
+        refused: ({ code }) => outcomes.push({ kind: 'refused', name, why: code }),
+        failed: (why) => outcomes.push({ kind: 'failed', name, why }),
+        ...more,
+      },
+      100,
+    )
+  }
+  return { writer, outcomes, dispatched, send }
+}
+
+const idsOf = (store: FaultyStore, conv: string): string[] => store.of(conv).map(({ from, id }) => `${from} ${id}`)
+const direct = 'u/alice/bob'
+
+t.test('a store that is away for a while costs nothing but time', async (t) => {
+  const store = new FaultyStore()
+  let failures = 3
+  store.beforeAppend = () => {
+    if (failures-- > 0) throw new StoreUnavailable('away')
+  }
+  const { writer, outcomes, dispatched, send } = createWriter(store)
+  for (let i = 0; i < 10; i++) send(i % 2 === 0 ? direct : 'u/alice/carol', 'alice', `a${i}`)
+  await eventually(() => !writer.healthy)
+  t.same(outcomes, [], 'nothing is answered meanwhile')
+  send(direct, 'alice', 'later')
+  await eventually(() => outcomes.length === 11)
+  t.ok(writer.healthy)
+  t.same(idsOf(store, direct), ['alice a0', 'alice a2', 'alice a4', 'alice a6', 'alice a8', 'alice later'])
+  t.same(
+    outcomes.map(({ kind }) => kind),
+    Array(11).fill('stored'),
+  )
+  t.same(
+    dispatched.filter((each) => each.startsWith(direct)),
+    [1, 2, 3, 4, 5, 6].map((seq) => `${direct} ${seq}`),
+  )
+})
+
+t.test('an append that was done and not answered is not done again', async (t) => {
+  const store = new FaultyStore()
+  store.failsAfterwards = 1
+  const { outcomes, send } = createWriter(store)
+  send(direct, 'alice', 'a1')
+  send(direct, 'alice', 'a2')
+  await eventually(() => outcomes.length === 2)
+  t.same(idsOf(store, direct), ['alice a1', 'alice a2'])
+  t.same(outcomes, [
+    { kind: 'duplicate', name: `${direct} alice a1`, seq: 1 },
+    { kind: 'duplicate', name: `${direct} alice a2`, seq: 2 },
+  ])
+})
+
+t.test('another writer was faster: what lost is written behind, in its order', async (t) => {
+  const store = new FaultyStore()
+  let races = 2
+  store.beforeAppend = ([append]) => {
+    if (races-- <= 0) return
+    const { conv, head } = append as ConversationAppend
+    store.of(conv).push({ seq: head + 1, ts: 5, from: 'other', device: 'x', id: `o${races}`, payload: Buffer.from('{}') })
+  }
+  const { outcomes, dispatched, send } = createWriter(store)
+  for (const id of ['a1', 'a2', 'a3']) send(direct, 'alice', id)
+  send('u/alice/carol', 'alice', 'c1')
+  send(direct, 'alice', 'a2')
+  await eventually(() => outcomes.length === 5)
+  t.same(idsOf(store, direct), ['other o1', 'other o0', 'alice a1', 'alice a2', 'alice a3'])
+  t.same(
+    store.of(direct).map(({ seq }) => seq),
+    [1, 2, 3, 4, 5],
+  )
+  t.same(
+    dispatched.filter((each) => each.startsWith(direct)),
+    [3, 4, 5].map((seq) => `${direct} ${seq}`),
+  )
+  t.same(
+    outcomes.filter(({ name }) => name === `${direct} alice a2`).map(({ kind, seq }) => [kind, seq]),
+    [
+      ['stored', 4],
+      ['duplicate', 4],
+    ],
+  )
+})
+
+t.test('a store that stays away fails the senders, all that they sent since included', async (t) => {
+  const store = new FaultyStore()
+  let isAway = true
+  store.beforeAppend = () => {
+    if (isAway) throw new StoreUnavailable('away')
+  }
+  const { writer, outcomes, send } = createWriter(store, { retryMs: 150 })
+  send(direct, 'alice', 'a1')
+  await eventually(() => !writer.healthy)
+  await eventually(() => {
+    // Sent all the time, so that some are young when the first one is given up.
+    if (outcomes.length === 0) send(direct, 'alice', `b${store.appends}-${performance.now()}`)
+    return outcomes.length > 0
+  })
+  isAway = false
+  send(direct, 'carol', 'c1')
+  await eventually(() => outcomes.some(({ name }) => name.endsWith('carol c1')))
+  t.match(outcomes[0], { kind: 'failed', name: `${direct} alice a1` })
+  t.same(
+    idsOf(store, direct).filter((id) => id.startsWith('alice')),
+    [],
+    'what alice sent behind a failed message is not stored before she sends that again',
+  )
+  t.match(
+    outcomes.filter(({ name }) => name.includes(' alice ')).map(({ kind }) => kind),
+    outcomes.filter(({ name }) => name.includes(' alice ')).map(() => 'failed'),
+  )
+})
+
+t.test('after giving up it does not claim for ever to be ill', async (t) => {
+  const store = new FaultyStore()
+  store.beforeAppend = () => {
+    throw new StoreUnavailable('away')
+  }
+  const { writer, outcomes, send } = createWriter(store, { retryMs: 0 })
+  send(direct, 'alice', 'a1')
+  await eventually(() => outcomes.length === 1)
+  t.match(outcomes, [{ kind: 'failed' }])
+  await eventually(() => writer.healthy, { what: 'nothing waits, so the store itself has to be asked' })
+})
+
+t.test('a plan that throws refuses its own message only', async (t) => {
+  const store = new FaultyStore()
+  const { outcomes, send } = createWriter(store)
+  send(direct, 'alice', 'a1')
+  send(direct, 'alice', 'a2', {
+    plan: () => {
+      throw new Error('a fault of a plugin')
+    },
+  })
+  send(direct, 'alice', 'a3', { plan: () => refuse('blocked', 'no') })
+  send(direct, 'alice', 'a4')
+  await eventually(() => outcomes.length === 4)
+  t.same(idsOf(store, direct), ['alice a1', 'alice a4'])
+  t.same(
+    outcomes.filter(({ kind }) => kind === 'refused').map(({ name, why }) => [name.split(' ').at(-1), why]),
+    [
+      ['a2', 'internal'],
+      ['a3', 'blocked'],
+    ],
+  )
+})
+
+t.test('an answer that throws neither repeats the batch nor hides the others', async (t) => {
+  const store = new FaultyStore()
+  const { outcomes, send } = createWriter(store)
+  const broken = () => {
+    throw new Error('a fault behind the answer')
+  }
+  send(direct, 'alice', 'a1', { stored: broken })
+  send(direct, 'alice', 'a2', { plan: () => refuse('blocked', 'no'), refused: broken })
+  send(direct, 'alice', 'a3')
+  await eventually(() => outcomes.length === 1)
+  send(direct, 'alice', 'a4')
+  await eventually(() => outcomes.length === 2)
+  t.same(idsOf(store, direct), ['alice a1', 'alice a3', 'alice a4'])
+  t.same(
+    outcomes.map(({ kind }) => kind),
+    ['stored', 'stored'],
+  )
+})
+
+t.test('the same id: equal is a duplicate, different a conflict', async (t) => {
+  const store = new FaultyStore()
+  const { outcomes, send } = createWriter(store)
+  send(direct, 'alice', 'a1')
+  send(direct, 'alice', 'a1')
+  await eventually(() => outcomes.length === 2)
+  send(direct, 'alice', 'a1')
+  send(direct, 'alice', 'a1', { content: '"from":"alice","id":"a1","type":"other"' })
+  send(direct, 'bob', 'a1')
+  await eventually(() => outcomes.length === 5)
+  t.same(idsOf(store, direct), ['alice a1', 'bob a1'])
+  t.same(outcomes.map(({ kind }) => kind).sort(), ['duplicate', 'duplicate', 'refused', 'stored', 'stored'])
+  t.equal(outcomes.find(({ kind }) => kind === 'refused')?.why, 'conflict')
+})
+
+t.test('the clock may jump, ts goes on', async (t) => {
+  const store = new FaultyStore()
+  const clock = [5_000, 9_000, 2_000, 3_000, 9_500]
+  let now = 5_000
+  const { outcomes, send } = createWriter(store, { now: () => now })
+  for (const [index, time] of clock.entries()) {
+    now = time
+    send(direct, 'alice', `a${index}`)
+    await eventually(() => outcomes.length === index + 1)
+  }
+  t.same(
+    store.of(direct).map(({ ts }) => ts),
+    [5_000, 9_000, 9_000, 9_000, 9_500],
+  )
+})
+
+t.test('closing finishes what is queued and takes no more', async (t) => {
+  const store = new FaultyStore()
+  const { writer, outcomes, send } = createWriter(store)
+  for (let i = 0; i < 5_000; i++) send(direct, 'alice', `a${i}`)
+  const closing = writer.close()
+  send(direct, 'alice', 'late')
+  await closing
+  t.match(outcomes[0], { kind: 'failed', why: /shutting down/ })
+  t.equal(store.of(direct).length, 5_000)
+  t.equal(outcomes.length, 5_001)
+})
+
+t.test('at random: each is answered once, in order per sender, and stored once', async (t) => {
+  const seed = newSeed()
+  t.comment(`PARLEY_TEST_SEED=${seed}`)
+  const random = createRandom(seed)
+  for (let round = 0; round < 10; round++) {
+    const store = new FaultyStore()
+    let intruder = 0
+    store.beforeAppend = async (batch) => {
+      const choice = random(6)
+      if (choice === 0) throw new StoreUnavailable('away')
+      if (choice === 1) store.failsAfterwards = 1
+      if (choice === 2) {
+        const { conv } = batch[random(batch.length)] as ConversationAppend
+        store
+          .of(conv)
+          .push({ seq: store.of(conv).length + 1, ts: 1, from: 'x', device: '', id: `x${intruder++}`, payload: Buffer.from('{}') })
+      }
+      if (choice === 3) await new Promise(setImmediate)
+    }
+    const { outcomes, send } = createWriter(store)
+    const convs = ['u/alice/bob', 'u/alice/carol', 'u/bob/carol']
+    let sent = 0
+    for (let step = 0; step < 200; step++) {
+      const conv = convs[random(3)] as string
+      send(conv, random(2) === 0 ? 'alice' : 'bob', `m${random(10) === 0 ? random(sent + 1) : sent}`)
+      sent++
+      if (random(10) === 0) await new Promise(setImmediate)
+    }
+    await eventually(() => outcomes.length === sent, { timeoutMs: 20_000 })
+    for (const conv of convs) {
+      const entries = store.of(conv)
+      const gaps = entries.filter(({ seq }, index) => seq !== index + 1)
+      const names = entries.map(({ from, id }) => `${from} ${id}`)
+      if (gaps.length > 0) return t.same(gaps, [], conv)
+      if (new Set(names).size !== names.length) return t.same(names, [...new Set(names)], conv)
+    }
+  }
+})

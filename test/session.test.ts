@@ -1,0 +1,269 @@
+/**
+ * The delivery rule of one session, with a log in memory and an outlet that records: order, window, the socket's bound, what
+ * goes to the log's side and comes back from it, cursors, and the `ready` that ends a backlog.
+ */
+import { setImmediate as turn } from 'node:timers/promises'
+import t from 'tap'
+import { encodePublish, type Frame } from '../broker/mqtt/encode.js'
+import { mergeRanges, type Outlet, Session, type SessionWorld } from '../broker/session.js'
+import type { LogEntry } from '../broker/store/store.js'
+import { deliveryTopic } from '../broker/topics.js'
+import { createRandom, newSeed } from './contract/entries.js'
+
+class FakeOutlet implements Outlet {
+  unsentBytes = 0
+  readonly sent: { packetId: number; conv: string; seq: number }[] = []
+  readonly events: Record<string, unknown>[] = []
+  /** Places of the events among the messages. */
+  readonly eventsAt: number[] = []
+
+  sendFrame(frame: Frame, packetId: number): void {
+    const payload = frame.bytes.subarray(frame.idAt + 2).toString()
+    this.sent.push({ packetId, ...(JSON.parse(payload) as { conv: string; seq: number }) })
+  }
+  sendBytes(bytes: Buffer): void {
+    const text = bytes.toString()
+    this.events.push(JSON.parse(text.slice(text.indexOf('{'))) as Record<string, unknown>)
+    this.eventsAt.push(this.sent.length)
+  }
+  close(): void {
+    throw new Error('closed')
+  }
+  seqs(conv: string): number[] {
+    return this.sent.filter((each) => each.conv === conv).map(({ seq }) => seq)
+  }
+}
+
+class FakeWorld implements SessionWorld {
+  readonly limits = { window: 4, socketBytesMax: 1_000 }
+  readonly log = new Map<string, LogEntry[]>()
+  reads = 0
+  failures: unknown[] = []
+  moved = 0
+  /** Entries that one read gives at most. */
+  readMax = 3
+
+  async read(conv: string, from: number, to: number, limit: number): Promise<LogEntry[]> {
+    this.reads++
+    await turn()
+    return (this.log.get(conv) ?? []).slice(from - 1, Math.min(to, from - 1 + Math.min(limit, this.readMax)))
+  }
+  failed(_session: Session, error: unknown): void {
+    this.failures.push(error)
+  }
+  cursorMoved(): void {
+    this.moved++
+  }
+  replayed(): void {
+    this.moved += 0
+  }
+  /** Stores an entry and gives it to the session as the hub does. */
+  store(session: Session | undefined, conv: string, from = 'bob', device = 'tab'): number {
+    const entries = this.log.get(conv) ?? []
+    this.log.set(conv, entries)
+    const seq = entries.length + 1
+    const payload = Buffer.from(JSON.stringify({ seq, conv }))
+    entries.push({ seq, ts: 1, from, device, id: `${seq}`, payload })
+    if (session === undefined) return seq
+    if (from === session.user && device === session.device) session.offerOwn(conv, seq)
+    else session.offer(conv, seq, encodePublish(deliveryTopic(conv, session.user), payload))
+    return seq
+  }
+}
+
+function setUp(persistent = true) {
+  const world = new FakeWorld()
+  const outlet = new FakeOutlet()
+  const session = new Session('me', 'phone', persistent, outlet, world)
+  return { world, outlet, session }
+}
+
+async function settle(): Promise<void> {
+  for (let i = 0; i < 30; i++) await turn()
+}
+
+/** Acknowledges all that was sent until nothing more comes. */
+async function drain(session: Session, outlet: FakeOutlet): Promise<void> {
+  for (let at = 0; ; ) {
+    await settle()
+    if (at === outlet.sent.length) return
+    for (; at < outlet.sent.length; at++) session.acknowledge(outlet.sent[at]?.packetId as number)
+  }
+}
+
+const upTo = (last: number, first = 1): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i)
+
+t.test('what has room is sent at once, the rest from the log', async (t) => {
+  const { world, outlet, session } = setUp()
+  session.start(new Map(), {}, undefined)
+  for (let i = 0; i < 10; i++) world.store(session, 'g/x')
+  t.same(outlet.seqs('g/x'), upTo(4), 'the window')
+  t.equal(world.reads, 0)
+  await drain(session, outlet)
+  t.same(outlet.seqs('g/x'), upTo(10))
+  t.equal(session.behind.size, 0)
+  world.store(session, 'g/x')
+  t.same(outlet.seqs('g/x'), upTo(11), 'it is level again')
+  t.equal(session.cursors.get('g/x'), 10)
+})
+
+t.test('a full socket stops it, and draining starts it again', async (t) => {
+  const { world, outlet, session } = setUp()
+  session.start(new Map(), {}, undefined)
+  outlet.unsentBytes = 1_000
+  world.store(session, 'g/x')
+  session.pump()
+  await settle()
+  t.same(outlet.sent, [])
+  outlet.unsentBytes = 0
+  session.pump()
+  await settle()
+  t.same(outlet.seqs('g/x'), [1])
+})
+
+t.test('messages that come while the log is read keep their place', async (t) => {
+  const { world, outlet, session } = setUp()
+  world.limits.window = 1_000
+  session.start(new Map(), {}, undefined)
+  outlet.unsentBytes = 1_000
+  for (let i = 0; i < 8; i++) world.store(session, 'g/x')
+  outlet.unsentBytes = 0
+  session.pump()
+  for (let i = 0; i < 20; i++) {
+    world.store(session, 'g/x')
+    await turn()
+  }
+  await settle()
+  t.same(outlet.seqs('g/x'), upTo(28))
+})
+
+t.test('ready ends the backlog, and all that its heads name has been sent before', async (t) => {
+  const { world, outlet, session } = setUp()
+  for (let i = 0; i < 6; i++) world.store(undefined, 'g/x')
+  world.store(session, 'g/x')
+  world.store(session, 'u/bob/me')
+  t.same(outlet.sent, [], 'nothing flows before start')
+  session.start(new Map([['g/x', [{ next: 3, last: 7 }]]]), { 'g/x': 7, 'u/bob': 1 }, undefined)
+  await drain(session, outlet)
+  t.same(outlet.seqs('g/x'), upTo(7, 3))
+  t.same(outlet.events, [{ type: 'ready', replayed: 6, heads: { 'g/x': 7, 'u/bob': 1 } }])
+  t.same(outlet.eventsAt, [6])
+})
+
+t.test('a clean session that was overtaken while loading is ready only when it has caught up', async (t) => {
+  const { world, outlet, session } = setUp(false)
+  for (let i = 0; i < 3; i++) world.store(session, 'g/x')
+  for (let i = 0; i < 3; i++) world.store(session, 'g/y')
+  session.start(new Map(), { 'g/x': 3, 'g/y': 3 }, undefined)
+  await drain(session, outlet)
+  t.same(outlet.eventsAt, [6])
+})
+
+t.test('ready comes at once when nothing is owed', async (t) => {
+  const { outlet, session } = setUp()
+  session.start(new Map(), {}, { 'g/x': [1, 2] })
+  t.same(outlet.events, [{ type: 'ready', replayed: 0, heads: {}, truncated: { 'g/x': [1, 2] } }])
+})
+
+t.test('own messages are not sent back, and the cursor passes them in order', async (t) => {
+  const { world, outlet, session } = setUp()
+  session.start(new Map(), {}, undefined)
+  world.store(session, 'g/x', 'me', 'phone')
+  t.equal(session.cursors.get('g/x'), 1)
+  world.store(session, 'g/x')
+  world.store(session, 'g/x', 'me', 'phone')
+  t.equal(session.cursors.get('g/x'), 1, 'message 2 is not acknowledged')
+  session.acknowledge(outlet.sent[0]?.packetId as number)
+  t.equal(session.cursors.get('g/x'), 3)
+  world.store(session, 'g/x', 'me', 'tab')
+  t.same(outlet.seqs('g/x'), [2, 4], "another device's message comes")
+})
+
+t.test('a log that lost an entry fails the session instead of leaving it out', async (t) => {
+  const { world, session } = setUp()
+  session.start(new Map([['g/x', [{ next: 1, last: 2 }]]]), {}, undefined)
+  await settle()
+  t.match(world.failures, [/the log of g\/x has no entry 1/])
+})
+
+t.test('one PUBACK withheld for ever does not let memory grow, and all comes in the end', async (t) => {
+  const { world, outlet, session } = setUp()
+  session.start(new Map(), {}, undefined)
+  world.store(session, 'g/x')
+  const own = 60_000
+  for (let i = 0; i < own; i++) world.store(session, 'g/x', 'me', 'phone')
+  t.ok(session.inFlight.size <= 32_767, `${session.inFlight.size} packets in flight`)
+  world.store(session, 'g/x')
+  world.readMax = 10_000
+  for (let at = 0; session.behind.size > 0 || at < outlet.sent.length; await turn()) {
+    for (; at < outlet.sent.length; at++) session.acknowledge(outlet.sent[at]?.packetId as number)
+  }
+  t.same(outlet.seqs('g/x'), [1, own + 2])
+  t.equal(session.cursors.get('g/x'), own + 2)
+})
+
+t.test('conversations take turns', async (t) => {
+  const { world, outlet, session } = setUp()
+  world.limits.window = 1_000
+  for (let i = 0; i < 30; i++) for (const conv of ['g/x', 'g/y']) world.store(undefined, conv)
+  session.start(
+    new Map([
+      ['g/x', [{ next: 1, last: 30 }]],
+      ['g/y', [{ next: 1, last: 30 }]],
+    ]),
+    {},
+    undefined,
+  )
+  await settle()
+  t.ok(outlet.sent.findIndex(({ conv }) => conv === 'g/y') < 30)
+  t.same([outlet.seqs('g/x'), outlet.seqs('g/y')], [upTo(30), upTo(30)])
+})
+
+t.test('ranges are merged', async (t) => {
+  t.same(mergeRanges([{ next: 1, last: 3 }], [{ next: 4, last: 5 }]), [{ next: 1, last: 5 }])
+  t.same(mergeRanges([{ next: 1, last: 3 }], [{ next: 2, last: 2 }]), [{ next: 1, last: 3 }])
+  t.same(mergeRanges([{ next: 4, last: 3 }], [{ next: 9, last: 9 }]), [{ next: 9, last: 9 }])
+  t.same(mergeRanges([{ next: 1, last: 3 }], [{ next: 5, last: 6 }]), [
+    { next: 1, last: 3 },
+    { next: 5, last: 6 },
+  ])
+})
+
+t.test('at random: every message once, in order, whatever the client does', async (t) => {
+  const seed = newSeed()
+  t.comment(`PARLEY_TEST_SEED=${seed}`)
+  const random = createRandom(seed)
+  for (let round = 0; round < 60; round++) {
+    const { world, outlet, session } = setUp(random(2) === 0)
+    world.limits.window = 1 + random(8)
+    world.readMax = 1 + random(5)
+    const convs = ['g/x', 'g/y', 'u/bob/me']
+    const own = new Set<string>()
+    session.start(new Map(), {}, undefined)
+    let acked = 0
+    for (let step = 0; step < 300; step++) {
+      const choice = random(10)
+      const conv = convs[random(convs.length)] as string
+      if (choice < 5) world.store(session, conv)
+      else if (choice === 5) own.add(`${conv} ${world.store(session, conv, 'me', 'phone')}`)
+      else if (choice < 8) {
+        for (let i = random(4); i > 0 && acked < outlet.sent.length; i--) session.acknowledge(outlet.sent[acked++]?.packetId as number)
+      } else if (choice === 8) {
+        outlet.unsentBytes = random(2) === 0 ? 0 : 1_000
+        session.pump()
+      } else await turn()
+      if (session.inFlight.messages > world.limits.window) return t.fail('more in flight than the window allows')
+    }
+    outlet.unsentBytes = 0
+    session.pump()
+    for (let idle = 0; idle < 20; await turn()) {
+      idle = acked < outlet.sent.length ? 0 : idle + 1
+      while (acked < outlet.sent.length) session.acknowledge(outlet.sent[acked++]?.packetId as number)
+    }
+    for (const conv of convs) {
+      const expected = upTo(world.log.get(conv)?.length ?? 0).filter((seq) => !own.has(`${conv} ${seq}`))
+      if (outlet.seqs(conv).join() !== expected.join()) return t.same(outlet.seqs(conv), expected, `${conv} in round ${round}`)
+    }
+    t.same(world.failures, [])
+  }
+})

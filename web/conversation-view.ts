@@ -1,0 +1,201 @@
+/** The open conversation: its bar, the log with older pages on scrolling up, and the composer. Marks as read what is seen. */
+import type { ChatClient } from './chat-client.js'
+import { CallError } from './connection.js'
+import { avatar, byId, reconcile } from './dom.js'
+import { fold } from './fold.js'
+import { titleOf } from './list-view.js'
+import { logItems } from './message-view.js'
+import { type Address, idOf, isGroup, sentence } from './protocol.js'
+import type { Conversation } from './store.js'
+
+export interface ConversationView {
+  render(client: ChatClient): void
+  /** undefined closes it. */
+  show(client: ChatClient, conv: Address | undefined): void
+  readonly conv: Address | undefined
+}
+
+const nearPx = 80
+const shownMax = 1_000
+const keptMax = 100
+
+export function createConversationView(leave: () => void): ConversationView {
+  const bar = byId('conversation-bar', 'header')
+  const nothing = byId('nothing-open', 'div')
+  const frame = byId('log-frame', 'div')
+  const log = byId('log', 'div')
+  const top = byId('log-top', 'p')
+  const messages = byId('messages', 'div')
+  const toLatest = byId('to-latest', 'button')
+  const toLatestText = byId('to-latest-text', 'span')
+  const composer = byId('composer', 'form')
+  const draft = byId('draft', 'textarea')
+  const readOnly = byId('read-only', 'p')
+  const drafts = new Map<Address, string>()
+
+  let open: Conversation | undefined
+  let client: ChatClient | undefined
+  let firstUnread: number | undefined
+  let isLoading = false
+  let fault = ''
+  /** The reader is at the end and stays there as messages come in. */
+  let isAtEnd = true
+
+  const distance = (): number => log.scrollHeight - log.scrollTop - log.clientHeight
+  const isSeen = (): boolean => document.visibilityState === 'visible' && log.offsetParent !== null
+
+  async function loadOlder(): Promise<void> {
+    if (client === undefined || open === undefined || isLoading || open.isComplete || client.link.kind !== 'online' || !client.isListed)
+      return
+    const wanted = open
+    isLoading = true
+    renderTop()
+    try {
+      await client.loadOlder(wanted)
+      if (wanted === open) fault = ''
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error
+      if (wanted === open) fault = sentence(error.message)
+    } finally {
+      isLoading = false
+      if (client !== undefined) render(client)
+    }
+  }
+
+  function renderBar(conversation: Conversation, me: string): void {
+    const { conv } = conversation
+    byId('title-avatar', 'span').replaceChildren(avatar(isGroup(conv) ? conv : idOf(conv), isGroup(conv) ? 'group' : 'user'))
+    byId('title', 'h2').textContent = titleOf(conversation, me)
+    byId('subtitle', 'span').textContent = isGroup(conv) ? `Group · ${idOf(conv)}` : ''
+    byId('show-members', 'button').hidden = !isGroup(conv) || !conversation.isMember
+    composer.hidden = !conversation.isMember
+    readOnly.hidden = conversation.isMember
+    readOnly.textContent = 'You are no longer a member of this group. What was said while you were stays here.'
+  }
+
+  function renderTop(): void {
+    const isBegun = open?.isComplete === true
+    top.hidden = !isLoading && fault === '' && !isBegun
+    top.textContent = isLoading
+      ? 'Loading…'
+      : fault !== ''
+        ? fault
+        : open?.messages.size === 0
+          ? 'No messages yet. Say hello!'
+          : 'This is the beginning.'
+    top.classList.toggle('fault', fault !== '' && !isLoading)
+  }
+
+  function render(current: ChatClient): void {
+    client = current
+    if (open === undefined) return
+    renderBar(open, current.me)
+    // What was added above the reader's place must not move it.
+    const distanceBefore = distance()
+    const heightBefore = messages.firstElementChild
+    const facts = {
+      me: current.me,
+      conversation: open,
+      entries: fold(open.sorted, current.me),
+      pending: current.store.pendingOf(open.conv),
+      firstUnread,
+      isOnline: current.link.kind === 'online',
+    }
+    reconcile(messages, logItems(facts, { retry: (pending) => current.retry(pending), discard: (pending) => current.discard(pending) }))
+    renderTop()
+    if (isAtEnd) log.scrollTop = log.scrollHeight
+    else if (heightBefore !== messages.firstElementChild) log.scrollTop = log.scrollHeight - log.clientHeight - distanceBefore
+    settle(current, open)
+  }
+
+  /** Reads what is in sight and fetches what is missing above it. */
+  function settle(current: ChatClient, conversation: Conversation): void {
+    if (isAtEnd && isSeen()) {
+      current.markRead(conversation)
+      if (conversation.messages.size > shownMax) conversation.trim(shownMax / 2)
+    }
+    toLatest.hidden = isAtEnd
+    toLatestText.textContent = conversation.unread > 0 ? `${conversation.unread} new` : 'Latest'
+    const isShort = isSeen() && log.scrollHeight <= log.clientHeight + nearPx
+    if (fault === '' && (isShort || log.scrollTop < nearPx)) void loadOlder()
+  }
+
+  function show(current: ChatClient, conv: Address | undefined): void {
+    client = current
+    if (open !== undefined) {
+      drafts.set(open.conv, draft.value)
+      open.trim(keptMax)
+    }
+    open = conv === undefined ? undefined : current.store.ensure(conv)
+    document.body.classList.toggle('has-open', open !== undefined)
+    nothing.hidden = open !== undefined
+    bar.hidden = open === undefined
+    frame.hidden = open === undefined
+    composer.hidden = true
+    readOnly.hidden = true
+    toLatest.hidden = true
+    if (open === undefined) return
+    firstUnread = open.unread > 0 ? open.readUpTo + 1 : undefined
+    fault = ''
+    isAtEnd = true
+    messages.replaceChildren()
+    draft.value = drafts.get(open.conv) ?? ''
+    render(current)
+    fitDraft()
+    if (matchMedia('(pointer: fine)').matches) draft.focus()
+    if (!open.isKnown) void loadOlder()
+  }
+
+  function fitDraft(): void {
+    draft.style.setProperty('height', 'auto')
+    draft.style.setProperty('height', `${draft.scrollHeight}px`)
+    if (isAtEnd) log.scrollTop = log.scrollHeight
+  }
+
+  function submit(): void {
+    const text = draft.value.trim()
+    if (text === '' || open === undefined || client === undefined) return
+    draft.value = ''
+    isAtEnd = true
+    firstUnread = undefined
+    client.send(open.conv, text)
+    fitDraft()
+    draft.focus()
+  }
+
+  // A part that scrolls must be reachable by keyboard.
+  log.tabIndex = 0
+  composer.addEventListener('submit', (event) => {
+    event.preventDefault()
+    submit()
+  })
+  draft.addEventListener('input', fitDraft)
+  draft.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
+    event.preventDefault()
+    submit()
+  })
+  log.addEventListener('scroll', () => {
+    isAtEnd = distance() < nearPx
+    if (client !== undefined && open !== undefined) settle(client, open)
+  })
+  toLatest.addEventListener('click', () => {
+    isAtEnd = true
+    log.scrollTop = log.scrollHeight
+  })
+  byId('back', 'button').addEventListener('click', leave)
+  document.addEventListener('visibilitychange', () => {
+    if (client !== undefined) render(client)
+  })
+  addEventListener('resize', () => {
+    if (isAtEnd) log.scrollTop = log.scrollHeight
+  })
+
+  return {
+    render,
+    show,
+    get conv() {
+      return open?.conv
+    },
+  }
+}
