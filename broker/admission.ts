@@ -66,9 +66,10 @@ export function createAdmission(world: AdmissionWorld) {
     connection.caller = { user: username, device }
     await ensureUser(store, username)
     const opened = await hub.open({ user: username, device, persistent: !clean, outlet: connection })
-    if (connection.isClosed) hub.close(opened.session)
     connection.opened = opened
-    return welcome
+    if (!connection.isClosed) return welcome
+    hub.close(opened.session)
+    return serverUnavailable
   }
 
   return async (connection: Connection, username: string | undefined, password: string | undefined): Promise<number> => {

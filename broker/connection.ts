@@ -6,6 +6,7 @@
  */
 import type { AedesAdapter } from './aedes-adapter.js'
 import { AedesStream } from './aedes-stream.js'
+import { Assembly } from './assembly.js'
 import type { Config } from './config.js'
 import type { Deadlines, Watched } from './deadlines.js'
 import { type Refusal, refuse } from './errors.js'
@@ -25,7 +26,7 @@ import {
   readSubscribe,
   readUnsubscribe,
 } from './mqtt/validate.js'
-import { Outbox } from './outbox.js'
+import { Outbox, pubackBytes } from './outbox.js'
 import { messageIdOf } from './payloads.js'
 import type { Caller, Identity } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
@@ -49,6 +50,9 @@ export interface ConnectionWorld {
 
 /** Publishes of one connection that may be under way; past it the socket is not read. */
 const pendingMax = 1_024
+const pendingBytesMax = 4 * 1_048_576
+/** A socket's `drain` is only to be counted on above what it takes without complaint. */
+const unsentBytesMin = 65_536
 /** Bytes that Aedes may leave unread; past it the socket is not read. */
 const aedesUnreadBytesMax = 1_048_576
 /** Inbound QoS 2 messages between PUBLISH and PUBREL. */
@@ -74,10 +78,13 @@ export class Connection implements Outlet, Watched {
   readonly #outbox: Outbox
   #stream: AedesStream | undefined
   #subscriptions: Subscriptions | undefined
-  #rest: Buffer | undefined
+  readonly #rest = new Assembly()
+  /** Bytes of the rest from which on it is worth looking at again. */
+  #restNeeded = 0
   #held = false
   #packetBytesMax: number
   #pending = 0
+  #pendingBytes = 0
   #slots: Inbound[] = []
   #slotsSettled = 0
   /** Chat messages of QoS 2 that wait for PUBREL. */
@@ -143,18 +150,20 @@ export class Connection implements Outlet, Watched {
 
   #data(bytes: Buffer): void {
     this.#heardMs = performance.now()
-    const all = this.#rest === undefined ? bytes : Buffer.concat([this.#rest, bytes])
-    this.#rest = undefined
-    this.#process(all)
+    if (this.transport.unsentBytes > Math.max(this.world.config.socketBytesMax, unsentBytesMin)) this.#hold()
+    if (!this.#held && this.#rest.length === 0) return this.#process(bytes)
+    this.#rest.append(bytes)
+    if (!this.#held && this.#rest.length >= this.#restNeeded) this.#process(this.#rest.take())
   }
 
   #process(bytes: Buffer): void {
     let at = 0
+    let total: number | undefined
     try {
       while (!this.isClosed && !this.#held) {
         if (this.state === 'waiting' && at < bytes.length && bytes[at] !== 0x10)
           throw new ProtocolViolation('the first packet is not CONNECT [MQTT-3.1.0-1]')
-        const total = bytes.length - at < 2 ? undefined : this.#lengthAt(bytes, at)
+        total = bytes.length - at < 2 ? undefined : this.#lengthAt(bytes, at)
         if (total === undefined || at + total > bytes.length) break
         this.#packet(bytes, at, at + total)
         at += total
@@ -163,8 +172,9 @@ export class Connection implements Outlet, Watched {
       return this.#violated(error)
     }
     if (this.isClosed || at === bytes.length) return
-    // A short rest must not keep the whole chunk that it came in.
-    this.#rest = bytes.length - at < 1024 ? Buffer.from(bytes.subarray(at)) : bytes.subarray(at)
+    // A copy, since a short rest must not keep the whole chunk that it came in.
+    this.#rest.append(bytes.subarray(at))
+    this.#restNeeded = this.#held ? 0 : (total ?? 0)
   }
 
   #lengthAt(bytes: Buffer, at: number): number | undefined {
@@ -250,9 +260,7 @@ export class Connection implements Outlet, Watched {
   #release(): void {
     if (!this.#held || this.state === 'closed') return
     this.#held = false
-    const rest = this.#rest
-    this.#rest = undefined
-    if (rest !== undefined) this.#process(rest)
+    if (this.#rest.length > 0) this.#process(this.#rest.take())
     if (!this.#held && !this.isClosed) this.transport.resume()
   }
 
@@ -270,7 +278,7 @@ export class Connection implements Outlet, Watched {
       onPacket: (bytes) => this.#fromAedes(bytes),
       onDestroy: (error) => this.close(error?.message ?? 'disconnected'),
       onRead: () => {
-        if (this.state === 'open' && this.#pending < pendingMax) this.#release()
+        if (this.state === 'open' && this.#hasRoom(1)) this.#release()
       },
       // What waited for the session is bounded, and nothing is read from the client until it has left.
       isCongested: () => this.state === 'open' && this.unsentBytes > this.world.config.socketBytesMax,
@@ -400,20 +408,27 @@ export class Connection implements Outlet, Watched {
       }
     }
     this.#pending++
+    this.#pendingBytes += inbound.payload.length
     if (inbound.qos > 0) this.#slots.push(inbound)
-    if (this.#pending >= pendingMax) this.#hold()
+    if (!this.#hasRoom(1)) this.#hold()
     return true
   }
 
+  /** For publishes under way; `share` 0.5: half of the room is free. */
+  #hasRoom(share: number): boolean {
+    return this.#pending < pendingMax * share && this.#pendingBytes < pendingBytesMax * share
+  }
+
   /** An inbound has got its outcome: acknowledge all that are settled, up to the first that is not. */
-  settled(): void {
+  settled(payloadBytes: number): void {
     this.#pending--
+    this.#pendingBytes -= payloadBytes
     if (this.state === 'closed') return
     const slots = this.#slots
     let index = this.#slotsSettled
     for (; index < slots.length && (slots[index] as Inbound).settled; index++) {
       const { qos, packetId } = slots[index] as Inbound
-      if (qos === 1) this.#outbox.sendPuback(packetId)
+      if (qos === 1) this.#sendPuback(packetId)
       else this.sendBytes(ackBytes(packetType.pubrec, packetId))
     }
     if (index === slots.length) {
@@ -424,7 +439,19 @@ export class Connection implements Outlet, Watched {
       index = 0
     }
     this.#slotsSettled = index
-    if (this.#held && this.state === 'open' && this.#pending * 2 < pendingMax) this.#release()
+    this.#releaseIfRoom()
+  }
+
+  #sendPuback(packetId: number): void {
+    this.#sentBytes += pubackBytes
+    this.#outbox.sendPuback(packetId)
+  }
+
+  /** Reads on when what stopped it is over: publishes under way, packets that Aedes has not read, answers that the client has not. */
+  #releaseIfRoom(): void {
+    if (!this.#held || this.state !== 'open' || !this.#hasRoom(0.5)) return
+    if (this.transport.unsentBytes > unsentBytesMin) return
+    if ((this.#stream?.waitingBytes ?? 0) <= aedesUnreadBytesMax) this.#release()
   }
 
   // --- time and the end -------------------------------------------------------------------------------------------
@@ -433,10 +460,11 @@ export class Connection implements Outlet, Watched {
     this.#stuck = undefined
     this.session?.pump()
     this.#stream?.emit('drain')
+    this.#releaseIfRoom()
   }
 
   #nextCheckMs(nowMs: number): number {
-    let next = checkMs
+    let next = Math.min(checkMs, this.world.config.slowClientMs)
     if (this.keepaliveMs > 0) next = Math.min(next, this.#heardMs + this.keepaliveMs - nowMs)
     if (this.identity?.expiresTs !== undefined) next = Math.min(next, this.identity.expiresTs - Date.now())
     return Math.max(next, 0)
@@ -466,7 +494,7 @@ export class Connection implements Outlet, Watched {
   }
 
   #isStuck(nowMs: number): boolean {
-    const { unsentBytes } = this.transport
+    const { unsentBytes } = this
     const sentBytes = this.#sentBytes - unsentBytes
     if (unsentBytes === 0 || this.#stuck === undefined || this.#stuck.sentBytes !== sentBytes) {
       this.#stuck = unsentBytes === 0 ? undefined : { sinceMs: nowMs, sentBytes }
@@ -479,7 +507,7 @@ export class Connection implements Outlet, Watched {
     if (this.state === 'closed') return
     const wasOpen = this.state === 'open'
     this.state = 'closed'
-    this.#rest = undefined
+    this.#rest.take()
     this.#outbox.clear()
     this.world.deadlines.forget(this)
     this.world.logger.debug({ ...this.description(), why }, 'connection closed')

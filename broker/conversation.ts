@@ -80,13 +80,16 @@ export class ConversationCache {
   }
 
   keep(conversation: Conversation): void {
-    if (this.#states.size >= cachedMax) {
-      for (const oldest of this.#states.keys()) {
-        this.#states.delete(oldest)
-        break
-      }
-    }
     this.#states.set(conversation.conv, conversation)
+  }
+
+  /** Makes room. Only between batches: what a batch has found here it must find again. */
+  trim(): void {
+    let surplus = this.#states.size - cachedMax
+    for (const oldest of this.#states.keys()) {
+      if (surplus-- <= 0) return
+      this.#states.delete(oldest)
+    }
   }
 
   /** Forgets what may be wrong: after a failed or lost append the store is asked again. */

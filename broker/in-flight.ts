@@ -10,6 +10,8 @@ export const hubPacketIdMax = 32_767
 /** Acks, events and replies that may be unacknowledged; past it they are sent with QoS 0. */
 export const controlsMax = 4_096
 
+/** Entries from which on nothing but controls may be added; with a window of messages and all controls, no id is used twice. */
+const entriesMax = 16_384
 const ringMin = 16
 const ringKeptMax = 256
 
@@ -27,6 +29,11 @@ export class InFlight {
 
   get size(): number {
     return this.#count
+  }
+
+  /** A client that withholds one PUBACK would otherwise let its own messages pile up behind it, and packet ids meet. */
+  get isFull(): boolean {
+    return this.#count >= entriesMax
   }
 
   #push(conv: ConversationId | undefined, seq: number): number {

@@ -65,6 +65,7 @@ const batchMax = 4_096
 const batchBytesMax = 8 * 1024 * 1024
 /** Operations that may wait; beyond, clients are told to come back. */
 const queueMax = 200_000
+const queueBytesMax = 256 * 1024 * 1024
 /** A send without id is recognised again for this long. */
 const retransmitMsMax = 24 * 3_600_000
 const backoffMinMs = 50
@@ -93,6 +94,7 @@ interface Batch {
 
 export class LogWriter {
   #queue: Queued[] = []
+  #queueBytes = 0
   #running = false
   #closing = false
   #backoffMs = 0
@@ -119,8 +121,10 @@ export class LogWriter {
   /** `bytes`: about what the entry takes, for the bound of a batch. */
   submit(operation: Operation, bytes: number): void {
     if (this.#closing) return operation.failed('the server is shutting down')
-    if (this.#queue.length >= queueMax) return operation.refused(refuse('busy', 'too many messages wait for the store; send again later'))
+    if (this.#queue.length >= queueMax || this.#queueBytes >= queueBytesMax)
+      return operation.refused(refuse('busy', 'too many messages wait for the store; send again later'))
     this.#queue.push({ operation, sinceMs: performance.now(), bytes })
+    this.#queueBytes += bytes
     if (!this.#running) {
       this.#running = true
       setImmediate(() => this.#loop())
@@ -133,10 +137,16 @@ export class LogWriter {
     if (this.#running) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 
+  #setQueue(queue: Queued[]): void {
+    this.#queue = queue
+    this.#queueBytes = queue.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
   #take(): Queued[] {
     let bytes = 0
     let count = 0
     while (count < this.#queue.length && count < batchMax && bytes < batchBytesMax) bytes += (this.#queue[count++] as Queued).bytes
+    this.#queueBytes -= bytes
     if (count === this.#queue.length) {
       const all = this.#queue
       this.#queue = []
@@ -155,6 +165,8 @@ export class LogWriter {
         await this.#postpone(taken, error)
       }
     }
+    // Nothing waits, so nothing will show that the store is back: from here on only asking it can tell.
+    this.#backoffMs = 0
     this.#running = false
     for (const resolve of this.#idle.splice(0)) resolve()
   }
@@ -166,16 +178,28 @@ export class LogWriter {
     if (this.healthy)
       logger.error({ err: error, waiting: taken.length }, 'the store does not take messages; nothing is acknowledged until it does')
     if (!(error instanceof StoreUnavailable)) logger.error({ err: error }, 'unexpected fault of an append')
-    const giveUpMs = performance.now() - retryMs
-    const kept: Queued[] = []
-    for (const queued of taken) {
-      if (queued.sinceMs > giveUpMs && !this.#closing) kept.push(queued)
-      else queued.operation.failed('the store cannot be written')
-    }
-    observe?.('failed', taken.length - kept.length)
-    this.#queue = kept.concat(this.#queue)
+    const { kept, givenUp } = this.#giveUp(taken.concat(this.#queue), performance.now() - retryMs)
+    this.#setQueue(kept)
+    for (const { operation } of givenUp) operation.failed('the store cannot be written')
+    observe?.('failed', givenUp.length)
     this.#backoffMs = Math.min(Math.max(this.#backoffMs * 2, backoffMinMs), backoffMaxMs)
     await new Promise((resolve) => setTimeout(resolve, this.#backoffMs))
+  }
+
+  /** With what waited too long goes all that its sender sent since: it must not be stored before what the client sends again. */
+  #giveUp(waiting: Queued[], giveUpMs: number): { kept: Queued[]; givenUp: Queued[] } {
+    const kept: Queued[] = []
+    const givenUp: Queued[] = []
+    const senders = new Set<string>()
+    for (const queued of waiting) {
+      const sender = `${queued.operation.from}/${queued.operation.device}`
+      if (queued.sinceMs > giveUpMs && !this.#closing && !senders.has(sender)) kept.push(queued)
+      else {
+        senders.add(sender)
+        givenUp.push(queued)
+      }
+    }
+    return { kept, givenUp }
   }
 
   async #commit(taken: Queued[]): Promise<void> {
@@ -202,6 +226,7 @@ export class LogWriter {
   async #prepare(taken: Queued[]): Promise<Batch> {
     const { log } = this.#options.store
     const batch: Batch = { appends: new Map(), written: [], duplicates: [], refused: [], targets: new Map() }
+    this.conversations.trim()
     const loads = new Map<ConversationId, Promise<Conversation>>()
     for (const { operation } of taken) {
       const { conv, target } = operation
@@ -297,20 +322,31 @@ export class LogWriter {
       again.push(duplicate.queued)
       return false
     })
-    this.#queue = again.concat(this.#queue)
+    this.#setQueue(again.concat(this.#queue))
   }
 
   #answer(batch: Batch): void {
     const { dispatch, logger } = this.#options
     for (const { queued, entry, effects } of batch.written) {
+      const { operation } = queued
       try {
-        queued.operation.stored(entry)
-        dispatch(queued.operation.conv, entry, effects)
+        operation.stored(entry)
       } catch (error) {
-        logger.error({ err: error, conv: queued.operation.conv, seq: entry.seq }, 'a stored message could not be dispatched')
+        logger.error({ err: error, conv: operation.conv, seq: entry.seq }, 'a stored message could not be acknowledged')
+      }
+      try {
+        dispatch(operation.conv, entry, effects)
+      } catch (error) {
+        logger.error({ err: error, conv: operation.conv, seq: entry.seq }, 'a stored message could not be dispatched')
       }
     }
-    for (const { operation, error } of batch.refused) operation.refused(error)
+    for (const { operation, error } of batch.refused) {
+      try {
+        operation.refused(error)
+      } catch (fault) {
+        logger.error({ err: fault, conv: operation.conv }, 'a refusal could not be answered')
+      }
+    }
   }
 
   async #answerDuplicates(batch: Batch): Promise<void> {

@@ -15,6 +15,8 @@ export function createMetrics() {
   const registers = [registry]
   collectDefaultMetrics({ register: registry, prefix: 'parley_' })
   const sends = new Counter({ name: 'parley_sends_total', help: 'Messages sent by clients, by result', labelNames: ['result'], registers })
+  // There from the start: a rate needs the 0 before the first.
+  for (const result of ['stored', 'duplicate', 'refused', 'failed']) sends.inc({ result }, 0)
   const connections = new Gauge({ name: 'parley_connections', help: 'Open connections', labelNames: ['transport'], registers })
   return {
     registry,

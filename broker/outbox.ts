@@ -28,7 +28,7 @@ function flushAll(): void {
   for (const outbox of outboxes) outbox.flush()
 }
 
-const pubackBytes = 4
+export const pubackBytes = 4
 
 export class Outbox {
   #parts: Buffer[] = []

@@ -10,10 +10,12 @@ import type { RoutedPublish, RouteHandler } from './plugin.js'
 import { describeFault, type PluginHost } from './plugin-host.js'
 import { rpcReplyTopic } from './topics.js'
 
+const callIdSchema = Type.Union([Type.String({ maxLength: 128 }), Type.Number()])
 const requestSchema = Type.Object(
-  { id: Type.Optional(Type.Union([Type.String({ maxLength: 128 }), Type.Number()])), params: Type.Optional(Type.Object({})) },
+  { id: Type.Optional(callIdSchema), params: Type.Optional(Type.Object({})) },
   { additionalProperties: false },
 )
+const callId = Compile(callIdSchema)
 const request = Compile(requestSchema)
 
 /** Calls that one session may have under way. */
@@ -22,17 +24,22 @@ const pendingMax = 64
 interface Request {
   id?: string | number
   params?: object
+  /** What is wrong with it; `id` is there if it could be read, so that the caller finds his call again. */
+  fault?: Refusal
 }
 
-function parseRequest(payload: Buffer): Request | Refusal {
+function parseRequest(payload: Buffer): Request {
   if (payload.length === 0) return {}
   let parsed: unknown
   try {
     parsed = JSON.parse(payload.toString())
   } catch {
-    return refuse('invalid', 'the payload of a call is a JSON object {"id","params"}')
+    return { fault: refuse('invalid', 'the payload of a call is a JSON object {"id","params"}') }
   }
-  return request.Check(parsed) ? (parsed as Request) : refuse('invalid', describeFault(request, parsed))
+  if (request.Check(parsed)) return parsed as Request
+  const fault = refuse('invalid', describeFault(request, parsed))
+  const id = (parsed as { id?: unknown } | null)?.id
+  return callId.Check(id) ? { id: id as string | number, fault } : { fault }
 }
 
 export function createRpcRoute(plugins: PluginHost, metrics: Metrics): RouteHandler {
@@ -47,7 +54,7 @@ export function createRpcRoute(plugins: PluginHost, metrics: Metrics): RouteHand
     const { caller, payload } = publish
     const parsed = parseRequest(payload)
     publish.done({ kind: 'done' })
-    if (parsed instanceof Refusal) return answer(publish, undefined, parsed)
+    if (parsed.fault !== undefined) return answer(publish, parsed.id, parsed.fault)
     const key = `${caller.user}/${caller.device}`
     const underWay = pending.get(key) ?? 0
     if (underWay >= pendingMax) return answer(publish, parsed.id, refuse('busy', `${pendingMax} calls of this session are under way`))

@@ -87,7 +87,8 @@ export class Session {
   }
 
   get hasRoom(): boolean {
-    return this.inFlight.messages < this.world.limits.window && this.outlet.unsentBytes < this.world.limits.socketBytesMax
+    const { window, socketBytesMax } = this.world.limits
+    return this.inFlight.messages < window && !this.inFlight.isFull && this.outlet.unsentBytes < socketBytesMax
   }
 
   /** A new message of a conversation: sent at once, or left to the log. `frame` is shared by all receivers. */
@@ -100,6 +101,7 @@ export class Session {
   offerOwn(conv: ConversationId, seq: number): void {
     if (this.loading || this.behind.has(conv)) return this.#fallBehind(conv, seq)
     if (!this.persistent) return
+    if (this.inFlight.isFull) return this.#fallBehind(conv, seq)
     if (this.inFlight.size === 0) this.#moveCursor(conv, seq)
     else this.inFlight.addOwn(conv, seq)
   }
@@ -124,8 +126,9 @@ export class Session {
       const merged = mergeRanges(older, newer)
       if (merged.length === 0) continue
       this.behind.set(conv, merged)
-      targets.set(conv, (older.at(-1) as Range).last)
     }
+    // Also what came while it was loading: `heads` may name it.
+    for (const [conv, waiting] of this.behind) targets.set(conv, (waiting.at(-1) as Range).last)
     this.#backlog = { targets, replayed: 0, heads, truncated }
     this.loading = false
     this.pump()

@@ -131,10 +131,10 @@ async function sync(store: Store, { user }: Caller, { cursors = {}, limit = sync
   let room = limit
   let bytes = replyBytesMax
   let more = false
-  for (const row of (await rowsNewestFirst(store, user)).slice(0, headsMax)) {
+  for (const [place, row] of (await rowsNewestFirst(store, user)).entries()) {
     const conv = addressOf(row.conv, user)
     const head = visibleHead(row, row.head)
-    heads[conv] = head
+    if (place < headsMax) heads[conv] = head
     const from = cursors[conv] ?? 0
     if (visibleRanges(row.spans, from + 1, head).length === 0) continue
     const entries = room > 0 && bytes > 0 ? await readAfter(store, row, from, head, room, bytes) : []

@@ -5,7 +5,7 @@
 import { Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { visibleHead } from '../broker/backlog.js'
-import { type Refusal, refuse } from '../broker/errors.js'
+import { Refusal, refuse } from '../broker/errors.js'
 import { seqSchema } from '../broker/payloads.js'
 import type { PluginFactory, RoutedPublish } from '../broker/plugin.js'
 import { describeFault } from '../broker/plugin-host.js'
@@ -33,22 +33,27 @@ export const createReadPositions: PluginFactory = ({ store, hub, logger }) => {
   let waiting: Move[] = []
   let isWriting = false
 
-  const judge = async ({ publish, conv, seq }: Move): Promise<Refusal | undefined> => {
+  /** The position before, or why the new one is refused. */
+  const judge = async ({ publish, conv, seq }: Move): Promise<Refusal | number> => {
     const row = await store.directory.conversation(publish.caller.user, conv)
     if (row === undefined) return refuse('not_found', `you have no conversation ${addressOf(conv, publish.caller.user)}`)
     const head = visibleHead(row, await store.log.head(conv))
-    return seq > head ? refuse('invalid', `seq ${seq} is behind the head, ${head}`) : undefined
+    return seq > head ? refuse('invalid', `seq ${seq} is behind the head, ${head}`) : row.read
   }
 
   const write = async (moves: Move[]): Promise<void> => {
-    const refusals = await Promise.all(moves.map(judge))
-    const good = moves.filter((_, index) => refusals[index] === undefined)
+    const verdicts = await Promise.all(moves.map(judge))
+    const good = moves.filter((_, index) => !(verdicts[index] instanceof Refusal))
     await store.directory.setRead(good.map(({ publish, conv, seq }) => ({ user: publish.caller.user, conv, seq })))
+    const moved = new Map<string, number>()
     moves.forEach(({ publish, conv, seq }, index) => {
-      const error = refusals[index]
-      if (error !== undefined) return publish.done({ kind: 'refused', id: undefined, error })
+      const before = verdicts[index] as Refusal | number
+      if (before instanceof Refusal) return publish.done({ kind: 'refused', id: undefined, error: before })
       publish.done({ kind: 'done' })
       const { user, device } = publish.caller
+      const key = `${user} ${conv}`
+      if (seq <= (moved.get(key) ?? before)) return
+      moved.set(key, seq)
       for (const session of hub.sessionsOf(user))
         if (session.device !== device) session.sendEvent({ type: 'read', conv: addressOf(conv, user), seq })
     })

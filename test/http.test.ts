@@ -37,7 +37,7 @@ t.test('metrics', async (t) => {
     text: await response.text(),
   }))
   t.match(headers.get('content-type'), /^text\/plain/)
-  for (const line of text.split('\n')) if (line !== '') t.match(line, /^(# (HELP|TYPE) |[a-z_]+(\{.*\})? [-+0-9.eNaInf]+$)/)
+  for (const line of text.split('\n')) if (line !== '') t.match(line, /^(# (HELP|TYPE) |[a-z0-9_]+(\{.*\})? [-+0-9.eNaInf]+$)/)
   const metric = (name: string): Promise<number> => s.metric(name)
   t.equal(await metric('parley_sends_total{result="stored"}'), 2)
   t.ok((await metric('parley_sends_total{result="duplicate"}')) >= 1)

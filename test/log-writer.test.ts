@@ -241,7 +241,7 @@ t.test('a plan that throws refuses its own message only', async (t) => {
 
 t.test('an answer that throws neither repeats the batch nor hides the others', async (t) => {
   const store = new FaultyStore()
-  const { outcomes, send } = createWriter(store)
+  const { outcomes, dispatched, send } = createWriter(store)
   const broken = () => {
     throw new Error('a fault behind the answer')
   }
@@ -252,6 +252,7 @@ t.test('an answer that throws neither repeats the batch nor hides the others', a
   send(direct, 'alice', 'a4')
   await eventually(() => outcomes.length === 2)
   t.same(idsOf(store, direct), ['alice a1', 'alice a3', 'alice a4'])
+  t.same(dispatched, [`${direct} 1`, `${direct} 2`, `${direct} 3`], 'members get what is stored')
   t.same(
     outcomes.map(({ kind }) => kind),
     ['stored', 'stored'],

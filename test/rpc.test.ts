@@ -250,11 +250,16 @@ t.test('conversations: newest first, by pages', async (t) => {
   const s = await stage(t)
   const [alice, bob, carol, dave] = await s.cast(['alice', 'bob', 'carol', 'dave'])
   t.strictSame(await byBoth(s, alice, 'conversations'), { conversations: [] })
-  await bob.sends('u/alice', 'one')
   await alice.calls('group.create', { group: 'team', members: ['dave'] })
-  await carol.sends('u/alice', 'two')
-  await alice.sends('u/dave', 'three')
-  await dave.sends('g/team', 'four')
+  for (const [actor, conv, body] of [
+    [bob, 'u/alice', 'one'],
+    [carol, 'u/alice', 'two'],
+    [alice, 'u/dave', 'three'],
+    [dave, 'g/team', 'four'],
+  ] as const) {
+    await actor.sends(conv, body)
+    await s.clockMoves()
+  }
   const all = ['g/team', 'u/dave', 'u/carol', 'u/bob']
   const list = async (params: Json) => (await byBoth(s, alice, 'conversations', params)) as { conversations: Json[]; next?: string }
   const whole = await list({})

@@ -16,12 +16,16 @@ class FakeOutlet implements Outlet {
   readonly events: Record<string, unknown>[] = []
   /** Places of the events among the messages. */
   readonly eventsAt: number[] = []
+  /** Packet ids of all, in order; what was acknowledged is taken off. */
+  readonly unacked: number[] = []
 
   sendFrame(frame: Frame, packetId: number): void {
+    this.unacked.push(packetId)
     const payload = frame.bytes.subarray(frame.idAt + 2).toString()
     this.sent.push({ packetId, ...(JSON.parse(payload) as { conv: string; seq: number }) })
   }
   sendBytes(bytes: Buffer): void {
+    this.unacked.push(packetIdOf(bytes))
     const text = bytes.toString()
     this.events.push(JSON.parse(text.slice(text.indexOf('{'))) as Record<string, unknown>)
     this.eventsAt.push(this.sent.length)
@@ -32,6 +36,11 @@ class FakeOutlet implements Outlet {
   seqs(conv: string): number[] {
     return this.sent.filter((each) => each.conv === conv).map(({ seq }) => seq)
   }
+}
+
+function packetIdOf(publish: Buffer): number {
+  const topicAt = (publish[1] as number) < 0x80 ? 2 : 3
+  return publish.readUInt16BE(topicAt + 2 + publish.readUInt16BE(topicAt))
 }
 
 class FakeWorld implements SessionWorld {
@@ -84,11 +93,14 @@ async function settle(): Promise<void> {
 
 /** Acknowledges all that was sent until nothing more comes. */
 async function drain(session: Session, outlet: FakeOutlet): Promise<void> {
-  for (let at = 0; ; ) {
+  do {
+    acknowledge(session, outlet)
     await settle()
-    if (at === outlet.sent.length) return
-    for (; at < outlet.sent.length; at++) session.acknowledge(outlet.sent[at]?.packetId as number)
-  }
+  } while (outlet.unacked.length > 0)
+}
+
+function acknowledge(session: Session, outlet: FakeOutlet, count = outlet.unacked.length): void {
+  for (const packetId of outlet.unacked.splice(0, count)) session.acknowledge(packetId)
 }
 
 const upTo = (last: number, first = 1): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i)
@@ -168,12 +180,13 @@ t.test('ready comes at once when nothing is owed', async (t) => {
 t.test('own messages are not sent back, and the cursor passes them in order', async (t) => {
   const { world, outlet, session } = setUp()
   session.start(new Map(), {}, undefined)
+  acknowledge(session, outlet)
   world.store(session, 'g/x', 'me', 'phone')
   t.equal(session.cursors.get('g/x'), 1)
   world.store(session, 'g/x')
   world.store(session, 'g/x', 'me', 'phone')
   t.equal(session.cursors.get('g/x'), 1, 'message 2 is not acknowledged')
-  session.acknowledge(outlet.sent[0]?.packetId as number)
+  acknowledge(session, outlet)
   t.equal(session.cursors.get('g/x'), 3)
   world.store(session, 'g/x', 'me', 'tab')
   t.same(outlet.seqs('g/x'), [2, 4], "another device's message comes")
@@ -195,9 +208,7 @@ t.test('one PUBACK withheld for ever does not let memory grow, and all comes in 
   t.ok(session.inFlight.size <= 32_767, `${session.inFlight.size} packets in flight`)
   world.store(session, 'g/x')
   world.readMax = 10_000
-  for (let at = 0; session.behind.size > 0 || at < outlet.sent.length; await turn()) {
-    for (; at < outlet.sent.length; at++) session.acknowledge(outlet.sent[at]?.packetId as number)
-  }
+  for (; session.behind.size > 0 || outlet.unacked.length > 0; await turn()) acknowledge(session, outlet)
   t.same(outlet.seqs('g/x'), [1, own + 2])
   t.equal(session.cursors.get('g/x'), own + 2)
 })
@@ -240,15 +251,13 @@ t.test('at random: every message once, in order, whatever the client does', asyn
     const convs = ['g/x', 'g/y', 'u/bob/me']
     const own = new Set<string>()
     session.start(new Map(), {}, undefined)
-    let acked = 0
     for (let step = 0; step < 300; step++) {
       const choice = random(10)
       const conv = convs[random(convs.length)] as string
       if (choice < 5) world.store(session, conv)
       else if (choice === 5) own.add(`${conv} ${world.store(session, conv, 'me', 'phone')}`)
-      else if (choice < 8) {
-        for (let i = random(4); i > 0 && acked < outlet.sent.length; i--) session.acknowledge(outlet.sent[acked++]?.packetId as number)
-      } else if (choice === 8) {
+      else if (choice < 8) acknowledge(session, outlet, random(4))
+      else if (choice === 8) {
         outlet.unsentBytes = random(2) === 0 ? 0 : 1_000
         session.pump()
       } else await turn()
@@ -257,8 +266,8 @@ t.test('at random: every message once, in order, whatever the client does', asyn
     outlet.unsentBytes = 0
     session.pump()
     for (let idle = 0; idle < 20; await turn()) {
-      idle = acked < outlet.sent.length ? 0 : idle + 1
-      while (acked < outlet.sent.length) session.acknowledge(outlet.sent[acked++]?.packetId as number)
+      idle = outlet.unacked.length > 0 ? 0 : idle + 1
+      acknowledge(session, outlet)
     }
     for (const conv of convs) {
       const expected = upTo(world.log.get(conv)?.length ?? 0).filter((seq) => !own.has(`${conv} ${seq}`))

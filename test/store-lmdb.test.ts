@@ -191,7 +191,16 @@ t.test('a full disk refuses, loses nothing, and is forgotten when there is room 
   const more = append('g/team', head, 50, {
     effects: [{ kind: 'member', group: 'team', record: { user: 'eve', role: 'member', spans: [{ from: 1 }] } }],
   })
-  for (let i = 0; i < 5; i++) await t.rejects(store.log.append([large(more)]), { name: 'StoreUnavailable', message: new RegExp(dir) })
+  for (let i = 0; i < 20; i++) {
+    const others = [
+      store.openTopics.put(`k${i}`, Buffer.alloc(2_000_000)),
+      store.sessions.remove('a', 'b'),
+      store.directory.putUser({ user: 'a', createdTs: i }),
+    ]
+    if (i % 2 === 0) await Promise.resolve()
+    await t.rejects(store.log.append([large(more)]), { name: 'StoreUnavailable', message: new RegExp(dir) })
+    await Promise.allSettled(others)
+  }
   await t.rejects(store.check(), StoreUnavailable)
   await t.rejects(store.openTopics.put('k', Buffer.alloc(2_000_000)), StoreUnavailable)
   await checkTeam(t, store, head)

@@ -31,6 +31,8 @@ const launch = (): Promise<Browser> => {
   browser ??= chromium.launch({ executablePath: executablePath as string, headless: true, args: flags })
   return browser
 }
+// Nine scenes with a server each take longer than tap's default allows a file.
+t.setTimeout(120_000)
 t.teardown(async () => (await browser)?.close())
 
 /** A server of its own, and people with a tab each in the one browser. */
@@ -194,6 +196,15 @@ if (executablePath === undefined) {
     await alice.page.getByText('New messages').waitFor({ state: 'attached' })
     await alice.page.locator('[data-seq="130"]').waitFor()
     t.ok((await shown(alice.page)).length < 130, 'not all is loaded at first')
+    // The place that one reads stays where it is while the page before it is put in.
+    const top = alice.page.locator(`[data-seq="${await alice.page.locator('article').first().getAttribute('data-seq')}"]`)
+    const loaded = await alice.page.locator('article').count()
+    await alice.page.locator('#log').evaluate((log) => log.scrollTo(0, 10))
+    const before = await top.boundingBox()
+    await eventually(async () => (await alice.page.locator('article').count()) > loaded, { timeoutMs: waitMs, everyMs: 20 })
+    const after = await top.boundingBox()
+    t.ok(before !== null && after !== null && Math.abs(after.y - before.y) < 5, `the place stays: ${before?.y}, ${after?.y}`)
+    t.ok((await shown(alice.page)).length < 130, 'and no more than a page came')
     const scrollUp = () => alice.page.locator('#log').evaluate((log) => log.scrollTo(0, 0))
     await eventually(async () => scrollUp().then(async () => (await shown(alice.page)).length === 130), { timeoutMs: waitMs, everyMs: 100 })
     await shows(alice.page, all)

@@ -6,6 +6,7 @@ import { fold } from './fold.js'
 import { titleOf } from './list-view.js'
 import { logItems } from './message-view.js'
 import { type Address, idOf, isGroup, sentence } from './protocol.js'
+import { keepPlace } from './reading-place.js'
 import type { Conversation } from './store.js'
 
 export interface ConversationView {
@@ -38,6 +39,8 @@ export function createConversationView(leave: () => void): ConversationView {
   let firstUnread: number | undefined
   let isLoading = false
   let fault = ''
+  /** Of the open conversation, when it was last drawn. */
+  let wasKnown = false
   /** The reader is at the end and stays there as messages come in. */
   let isAtEnd = true
 
@@ -49,13 +52,14 @@ export function createConversationView(leave: () => void): ConversationView {
       return
     const wanted = open
     isLoading = true
-    renderTop()
+    keepPlace(log, messages, renderTop)
     try {
       await client.loadOlder(wanted)
       if (wanted === open) fault = ''
     } catch (error) {
       if (!(error instanceof CallError)) throw error
-      if (wanted === open) fault = sentence(error.message)
+      // What passes by itself is tried again with the next change.
+      if (wanted === open && error.code !== 'offline' && error.code !== 'timeout') fault = sentence(error.message)
     } finally {
       isLoading = false
       if (client !== undefined) render(client)
@@ -90,9 +94,10 @@ export function createConversationView(leave: () => void): ConversationView {
     client = current
     if (open === undefined) return
     renderBar(open, current.me)
-    // What was added above the reader's place must not move it.
-    const distanceBefore = distance()
-    const heightBefore = messages.firstElementChild
+    if (open.isKnown !== wasKnown) {
+      wasKnown = open.isKnown
+      fault = ''
+    }
     const facts = {
       me: current.me,
       conversation: open,
@@ -101,10 +106,12 @@ export function createConversationView(leave: () => void): ConversationView {
       firstUnread,
       isOnline: current.link.kind === 'online',
     }
-    reconcile(messages, logItems(facts, { retry: (pending) => current.retry(pending), discard: (pending) => current.discard(pending) }))
-    renderTop()
+    const items = logItems(facts, { retry: (pending) => current.retry(pending), discard: (pending) => current.discard(pending) })
+    keepPlace(log, messages, () => {
+      reconcile(messages, items)
+      renderTop()
+    })
     if (isAtEnd) log.scrollTop = log.scrollHeight
-    else if (heightBefore !== messages.firstElementChild) log.scrollTop = log.scrollHeight - log.clientHeight - distanceBefore
     settle(current, open)
   }
 
@@ -137,6 +144,7 @@ export function createConversationView(leave: () => void): ConversationView {
     if (open === undefined) return
     firstUnread = open.unread > 0 ? open.readUpTo + 1 : undefined
     fault = ''
+    wasKnown = open.isKnown
     isAtEnd = true
     messages.replaceChildren()
     draft.value = drafts.get(open.conv) ?? ''

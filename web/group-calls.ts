@@ -47,8 +47,6 @@ export function createGroupCalls(connection: Connection, store: Store): GroupCal
     },
     async members(conv) {
       const { members } = await connection.call<{ members: GroupMember[] }>('group.members', { group: idOf(conv) })
-      store.ensure(conv).members = members
-      store.changed()
       return members
     },
     add: async (conv, users) => void (await connection.call('group.add', { group: idOf(conv), users: [...users] })),

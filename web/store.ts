@@ -2,7 +2,7 @@
  * What the page knows of one user's conversations: messages by (conversation, seq), each once, and how far they are known
  * without a gap. Knows no network and no DOM.
  */
-import { type Address, type ConversationSummary, type GroupMember, idOf, isGroup, type Message } from './protocol.js'
+import { type Address, type ConversationSummary, idOf, isGroup, type Message } from './protocol.js'
 
 /** A message of mine that has no seq yet. */
 export interface Pending {
@@ -29,7 +29,6 @@ export class Conversation {
   /** False once I have left the group, was removed, or it was dissolved. */
   isMember = true
   name: string | undefined
-  members: GroupMember[] | undefined
   #top = 0
 
   constructor(readonly conv: Address) {}
@@ -126,7 +125,6 @@ export class Conversation {
 
   #applySystem({ from, body }: Message, me: string): void {
     const { event, name, users } = body as { event?: string; name?: string; users?: string[] }
-    this.members = undefined
     if ((event === 'created' || event === 'updated') && typeof name === 'string') this.name = name
     if (event === 'dissolved' || ((event === 'removed' || event === 'left') && users?.includes(me))) this.isMember = false
     if (event === 'created' ? from === me || users?.includes(me) : event === 'added' && users?.includes(me)) this.isMember = true

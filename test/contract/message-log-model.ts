@@ -1,10 +1,11 @@
 /** A random run of appends, good and bad, with restarts, compared with a model that is only an array. The seed is printed. */
+import { isDeepStrictEqual } from 'node:util'
 import type { Test } from 'tap'
 import type { LogEntry, Store } from '../../broker/store/store.js'
 import { append, createRandom, entry, newSeed } from './entries.js'
 import type { OpenStore } from './store-under-test.js'
 
-const rounds = 150
+const rounds = 100
 const convs = ['u/alice/bob', 'u/alice/carol', 'u/dave/dave', 'g/team', 'g/all']
 const senders = ['alice', 'bob', 'carol']
 
@@ -55,11 +56,8 @@ async function compare(t: Test, store: Store, model: Model, random: (below: numb
   for (const [at, conv] of convs.entries()) {
     const stored = model.get(conv) ?? []
     t.same(heads[at], { head: stored.length, ts: stored.at(-1)?.ts ?? 0 }, `head of ${conv}`)
-    t.same(
-      await store.log.read(conv, 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
-      stored,
-      `all of ${conv}`,
-    )
+    const all = await store.log.read(conv, 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)
+    t.ok(isDeepStrictEqual(all, stored), `all of ${conv}`)
     const from = 1 + random(stored.length + 1)
     const to = from + random(300)
     const limit = 1 + random(200)

@@ -204,7 +204,8 @@ function checkSends({ sends, log }: History, { bodies }: World, report: Report):
 }
 
 /** What one session sent to one conversation stands in the log in that order. */
-function checkSenderOrder({ sends, log }: History, { sends: byKey, bodies }: World, report: Report): void {
+function checkSenderOrder({ sends, log }: History, world: World, report: Report): void {
+  const { sends: byKey, bodies } = world
   const seqOf = new Map<string, number>()
   for (const [conv, entries] of log)
     for (const entry of entries) seqOf.set(sendKey(conv, entry.from, String(bodies.get(entry)?.body)), entry.seq)
@@ -212,12 +213,19 @@ function checkSenderOrder({ sends, log }: History, { sends: byKey, bodies }: Wor
   for (const { user, device, conv, id, body } of sends) {
     if (id !== undefined && (byKey.get(sendKey(conv, user, id))?.length ?? 0) > 1) continue // The other device's copy may be first.
     const seq = seqOf.get(sendKey(conv, user, body))
-    if (seq === undefined) continue
+    // What was refused to a user who was out may be sent again when he is in, behind what he sent meanwhile.
+    if (seq === undefined || !wasAlwaysIn(world, conv, user)) continue
     const session = `${user}/${device} in ${conv}`
     const before = last.get(session)
     if (before !== undefined && seq < before.seq) report(`order: ${session} sent ${before.id} (${before.seq}) before ${body} (${seq})`)
     last.set(session, { seq, id: body })
   }
+}
+
+function wasAlwaysIn({ spans }: World, conv: ConversationId, user: string): boolean {
+  if (!isGroup(conv)) return true
+  const [only, ...more] = spans.get(conv)?.get(user) ?? []
+  return only !== undefined && more.length === 0 && only.from === 1 && only.to === Number.POSITIVE_INFINITY
 }
 
 // --- promise 4 and 5: what was received ----------------------------------------------------------------------------

@@ -123,6 +123,11 @@ export class Stage implements ActorWorld {
     })
   }
 
+  /** Resolves in a later millisecond: what is sent then is newer. */
+  async clockMoves(): Promise<void> {
+    for (const now = Date.now(); Date.now() === now; ) await new Promise((resolve) => setImmediate(resolve))
+  }
+
   /** Closes the server in order and starts it again on the same data; everybody is disconnected. */
   async restart(): Promise<void> {
     await this.server.close()

@@ -44,6 +44,11 @@ const commitMsMax = 30_000
 const freeBytesMin = 1024 * 1024
 const schema = 1
 const tablesMax = 16
+/**
+ * With batches of its own for each turn, LMDB keeps a promise to itself whose rejection nobody can handle. The threshold
+ * (writes after which a commit begins before the turn is over) is missing from its types.
+ */
+const batching = { eventTurnBatching: false, txnStartThreshold: 1_000_000 }
 
 export class Environment {
   readonly dir: string
@@ -66,8 +71,9 @@ export class Environment {
       path: dir,
       mapSize: mapBytesMax,
       maxDbs: tablesMax,
+      // A promise of LMDB resolves only when the commit is synced.
       overlappingSync: false,
-      noMemInit: false,
+      ...batching,
       ...binary,
     })
     this.#file = join(dir, 'data.mdb')
@@ -97,7 +103,7 @@ export class Environment {
   }
 
   /**
-   * Commits all puts and removes that `work` makes, in one transaction with whatever else is written in this turn.
+   * Commits all puts and removes that `work` makes, in one transaction.
    * `work` runs at once, sees only what is committed, and must not throw after its first write. `committed` is called when
    * the commit has succeeded, before the promise resolves; also when that rejected because it took too long.
    */

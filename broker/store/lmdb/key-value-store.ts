@@ -1,4 +1,4 @@
-/** The small durable map on LMDB that holds Aedes' state of open topics. Writes of one turn share a commit and keep their order. */
+/** The small durable map on LMDB that holds Aedes' state of open topics. Writes keep their order; those of one turn mostly share a commit. */
 import type { KeyValueStore } from '../store.js'
 import type { Environment, Table } from './environment.js'
 
