@@ -3,6 +3,7 @@
  * conversation, without ever waiting for one. Also the door through which a session comes (`open`, `start`) and goes (`close`),
  * and the keeper of cursors, which are written behind. docs/architecture.md, "The delivery rule".
  */
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import { type BacklogLimits, type BacklogPlan, planBacklog } from './backlog.js'
 import type { Logger } from './logger.js'
 import { encodePublish, type Frame } from './mqtt/encode.js'
@@ -34,6 +35,9 @@ export interface OpenedSession {
 }
 
 const cursorWriteMs = 1_000
+/** Between two looks at a commit that is visible and not yet dispatched, and how many there are: a commit answers within seconds. */
+const aheadMs = 2
+const readsMax = 5_000
 
 export class Hub implements SessionWorld {
   readonly limits: SessionLimits
@@ -97,9 +101,8 @@ export class Hub implements SessionWorld {
   async #load(session: Session): Promise<OpenedSession> {
     const { store, backlog } = this.#options
     const { user, device, persistent } = session
-    const rows = await store.directory.conversationsOf(user)
+    const { rows, heads } = await this.#position(user)
     if (!session.closed) this.#join(session, rows)
-    const heads = await store.log.heads(rows.map(({ conv }) => conv))
     const stored = await store.sessions.get(user, device)
     const nowMs = (this.#options.now ?? Date.now)()
     let cursors: Map<ConversationId, number> | undefined
@@ -109,6 +112,23 @@ export class Hub implements SessionWorld {
       await store.sessions.create({ user, device, createdTs: nowMs, seenTs: nowMs }, cursors)
     } else if (stored !== undefined) await store.sessions.remove(user, device)
     return { session, present: persistent && stored !== undefined, backlog: planBacklog(user, rows, heads, cursors, backlog) }
+  }
+
+  /**
+   * The user's conversations and their heads as of what was dispatched last. The store may show a commit that was not: then a
+   * span speaks of a seq beyond the head, and the rows are read again. Joining by them would deliver what was before the join.
+   */
+  async #position(user: string): Promise<{ rows: ConversationRow[]; heads: { head: number; ts: number }[] }> {
+    const { directory, log } = this.#options.store
+    for (let reads = 0; reads < readsMax; reads++) {
+      // In a turn of its own: a commit that has been answered is then dispatched, too.
+      await (reads === 0 ? nextTurn() : delay(aheadMs))
+      const rows = await directory.conversationsOf(user)
+      const heads = await log.heads(rows.map(({ conv }) => conv))
+      const isAhead = rows.some(({ spans }, index) => spans?.some(({ from, to = from }) => to > (heads[index]?.head ?? 0)))
+      if (!isAhead) return { rows, heads }
+    }
+    throw new Error(`the conversations of ${user} are ahead of the log`)
   }
 
   /** Lets the backlog and everything since flow. To be called once, after CONNACK. */

@@ -179,16 +179,18 @@ async function conversations(
 async function describe(store: Store, user: string, row: RowAtHead): Promise<object> {
   const head = visibleHead(row, row.head)
   const last = head === 0 ? undefined : (await store.log.read(row.conv, head, head, 1))[0]
-  const peer = isGroup(row.conv) ? undefined : await store.directory.conversation(peerOf(row.conv, user), row.conv)
-  const read = peer?.read ?? 0
-  return {
+  const described = {
     conv: addressOf(row.conv, user),
     head,
     unread: unreadOf(row, row.head),
     last: last === undefined ? undefined : messageOf(last),
-    delivered: read,
-    read,
   }
+  if (isGroup(row.conv)) {
+    const group = await store.directory.group(groupOf(row.conv))
+    return { ...described, delivered: 0, read: 0, name: group?.name, member: row.spans?.at(-1)?.to === undefined }
+  }
+  const read = (await store.directory.conversation(peerOf(row.conv, user), row.conv))?.read ?? 0
+  return { ...described, delivered: read, read }
 }
 
 export const createConversations: PluginFactory = ({ store }) => ({

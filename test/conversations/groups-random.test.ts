@@ -99,3 +99,43 @@ t.test('everybody’s view is what the membership rules say', async (t) => {
     )
   }
 })
+
+t.test('connecting at the very moment of being added or removed', async (t) => {
+  const s = await stage(t)
+  const [owner, carol] = await s.cast(['owner', 'carol'])
+  const live = await s.actor('bob', { device: 'live' })
+  const coming = await s.actor('bob', { device: 'coming', clean: false })
+  await owner.calls('group.create', { group: 'team', members: ['carol'] })
+  const seen = new Set<number>()
+  let isOver = false
+  const busy = async (act: (round: number) => Promise<unknown>): Promise<void> => {
+    for (let round = 0; !isOver; round++) await act(round)
+  }
+  const work = [
+    busy((round) => owner.calls(round % 2 === 0 ? 'group.add' : 'group.remove', { group: 'team', users: ['bob'] })),
+    ...[1, 2, 3, 4].map(() => busy((round) => carol.sends('g/team', `${round}`))),
+  ]
+  for (let connects = 0; connects < 80; connects++) {
+    await coming.drops()
+    await coming.returns()
+  }
+  isOver = true
+  await Promise.all(work)
+  await s.caughtUp()
+  await coming.calls('conversations', { limit: 1 })
+  for (const { conv, body } of coming.inbox) if (conv === 'g/team') seen.add(body.seq as number)
+  const log = await wholeLog(owner)
+  const wanted = visibleTo('bob', log)
+  t.strictSame(
+    [...seen].filter((seq) => !wanted.includes(seq)),
+    [],
+    `of ${log.length} entries bob heard none that was not for him`,
+  )
+  t.strictSame(
+    wanted.filter((seq) => !seen.has(seq)),
+    [],
+    `and missed none of his ${wanted.length}`,
+  )
+  for (const seq of wanted) await live.receives({ conv: 'g/team', seq })
+  await live.receivesNothing()
+})
