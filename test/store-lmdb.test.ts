@@ -183,7 +183,8 @@ t.test('a full disk refuses, loses nothing, and is forgotten when there is room 
   const onUnhandled = (reason: unknown) => unhandled.push(reason)
   process.on('unhandledRejection', onUnhandled)
   t.teardown(() => process.off('unhandledRejection', onUnhandled))
-  let store = await createLmdbStore({ dir, generationCostMax: 300 })
+  const options = { dir, generationCostMax: 300, freeBytesMin: 1024 * 1024 }
+  let store = await createLmdbStore(options)
   t.teardown(() => store.close())
   writeFileSync(join(dir, 'ballast'), Buffer.alloc(3 * 1024 * 1024))
 
@@ -212,7 +213,7 @@ t.test('a full disk refuses, loses nothing, and is forgotten when there is room 
   await checkTeam(t, store, head + 50)
   t.ok(await store.directory.member('team', 'eve'))
   await store.close()
-  store = await createLmdbStore({ dir, generationCostMax: 300 })
+  store = await createLmdbStore(options)
   await checkTeam(t, store, head + 50)
   t.same(unhandled, [], 'no promise was left alone')
 })

@@ -15,7 +15,7 @@ const isRequired = (process.env.PARLEY_TEST_REQUIRE ?? '').split(',').includes('
 
 /** False when this machine does not let us. */
 function mountTmpfs(dir: string): boolean {
-  return spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', dir]).status === 0
+  return spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=100m', 'tmpfs', dir]).status === 0
 }
 
 /** Writes until there is no room, in ever smaller pieces. */
@@ -32,7 +32,7 @@ function fill(file: string): void {
 }
 
 t.test('disk full', { timeout: 60_000 }, async (t) => {
-  const dir = t.testdir()
+  const dir = join(t.testdir({ disk: {} }), 'disk')
   if (!mountTmpfs(dir)) {
     if (isRequired) return t.fail('a tmpfs cannot be mounted, and PARLEY_TEST_REQUIRE names it')
     return t.comment('skipped: a tmpfs cannot be mounted here, so the disk cannot be filled')
@@ -82,7 +82,7 @@ t.test('disk full', { timeout: 60_000 }, async (t) => {
 })
 
 t.test('with a disk that stays full, the server still stops in order', { timeout: 60_000 }, async (t) => {
-  const dir = t.testdir()
+  const dir = join(t.testdir({ disk: {} }), 'disk')
   if (!mountTmpfs(dir)) return t.comment('skipped: a tmpfs cannot be mounted here')
   t.teardown(() => spawnSync('umount', ['-l', dir]))
   const server = await new ServerProcess(t, join(dir, 'data'), { PARLEY_DRAIN_MS: '1000' }).start()

@@ -335,9 +335,9 @@ function parse(payload: Buffer): Json {
   return { text }
 }
 
-export const pick = (from: Json, keys: readonly string[]): Json => Object.fromEntries(keys.map((key) => [key, from[key]]))
+const pick = (from: Json, keys: readonly string[]): Json => Object.fromEntries(keys.map((key) => [key, from[key]]))
 
-export async function within<Value>(promise: Promise<Value>, complaint: string): Promise<Value> {
+async function within<Value>(promise: Promise<Value>, complaint: string): Promise<Value> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new Error(`${complaint} after ${waitMs} ms`)), waitMs)

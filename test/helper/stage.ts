@@ -12,7 +12,7 @@ import { Actor, type ActorOptions, type ActorWorld, type Json } from './actor.js
 import { eventually } from './eventually.js'
 import { connectRaw, type RawClient, type RawOptions } from './raw-client.js'
 
-export { type Ack, Actor, type Json } from './actor.js'
+export { Actor, type Json } from './actor.js'
 
 const secret = 'the-secret-of-all-stages-in-tests'
 

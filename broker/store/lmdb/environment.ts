@@ -3,8 +3,7 @@
  * is synced to disk; one that rejects with StoreUnavailable has changed nothing, unless it says that its outcome is
  * unknown, and then every later write is refused until it is known. No rejection of LMDB stays unhandled.
  */
-import { mkdirSync, statSync } from 'node:fs'
-import { statfs } from 'node:fs/promises'
+import { mkdirSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import type { Logger } from '../../logger.js'
@@ -36,12 +35,15 @@ export interface EnvironmentOptions {
   /** Addresses reserved for the file, not disk: the file grows as it is filled. */
   mapBytesMax: number
   logger: Logger | undefined
+  /** With less room than this on the disk nothing is written. */
+  freeBytesMin?: number | undefined
 }
 
 /** A disk that does not answer for so long is reported; the commit itself goes on and decides what happens to it. */
 const commitMsMax = 30_000
-/** Below this much room `check` fails, before appends do. */
-const freeBytesMin = 1024 * 1024
+/** `check` fails at a little more than this, before appends do. */
+const freeBytesMinDefault = 32 * 1024 * 1024
+const growthMax = 4
 const schema = 1
 const tablesMax = 16
 /**
@@ -57,13 +59,15 @@ export class Environment {
   readonly #file: string
   readonly #inode: number
   readonly #logger: Logger | undefined
+  readonly #freeBytesMin: number
   readonly #pending = new Set<Promise<unknown>>()
   /** A commit that has not answered in time. */
   #stuck: string | undefined
   #closed = false
 
-  constructor({ dir, mapBytesMax, logger }: EnvironmentOptions) {
+  constructor({ dir, mapBytesMax, logger, freeBytesMin = freeBytesMinDefault }: EnvironmentOptions) {
     this.dir = dir
+    this.#freeBytesMin = freeBytesMin
     this.#logger = logger
     mkdirSync(dir, { recursive: true, mode: 0o700 })
     const binary = { encoding: 'binary', keyEncoding: 'binary' } as const
@@ -105,10 +109,11 @@ export class Environment {
   /**
    * Commits all puts and removes that `work` makes, in one transaction.
    * `work` runs at once, sees only what is committed, and must not throw after its first write. `committed` is called when
-   * the commit has succeeded, before the promise resolves; also when that rejected because it took too long.
+   * the commit has succeeded, before the promise resolves; also when that rejected because it took too long. `bytes`: about
+   * what `work` puts, when that is much.
    */
-  commit(work: () => void, committed: () => void = nothing): Promise<void> {
-    return this.#write(() => this.#root.batch(work).then(committed))
+  commit(work: () => void, committed: () => void = nothing, bytes = 0): Promise<void> {
+    return this.#write(() => this.#root.batch(work).then(committed), bytes)
   }
 
   /** Runs `work` inside a write transaction: it sees every write made before it. For what reads before it writes. */
@@ -118,8 +123,8 @@ export class Environment {
 
   /** Rejects unless a write can be committed now and there is room for more. */
   async check(): Promise<void> {
-    const { bavail, bsize } = await statfs(this.dir).catch((error: Error) => this.#fail(error.message))
-    if (bavail * bsize < freeBytesMin) this.#fail(`the disk has only ${bavail * bsize} bytes left`)
+    this.assertWritable()
+    this.#assertRoom(this.#freeBytesMin / growthMax)
     await this.commit(() => void this.#meta.put(plainKey('checked'), Buffer.from(String(Date.now()))))
   }
 
@@ -138,8 +143,28 @@ export class Environment {
     this.#assertInPlace()
   }
 
-  async #write(start: () => Promise<unknown>): Promise<void> {
+  /**
+   * LMDB must not meet a full disk: it then writes its message past the end of a buffer (mdb.c, `last_error`), which
+   * can kill the process. Settling and copied pages make a commit larger than what is put.
+   */
+  #assertRoom(bytes: number): void {
+    const { bavail, bsize } = this.#statfs()
+    if (bavail * bsize < this.#freeBytesMin + bytes * growthMax) {
+      this.#fail(`the disk has only ${bavail * bsize} bytes left, and ${this.#freeBytesMin} must stay free`)
+    }
+  }
+
+  #statfs(): { bavail: number; bsize: number } {
+    try {
+      return statfsSync(this.dir)
+    } catch (error) {
+      this.#fail((error as Error).message, error)
+    }
+  }
+
+  async #write(start: () => Promise<unknown>, bytes = 0): Promise<void> {
     this.assertWritable()
+    this.#assertRoom(bytes)
     const written = start()
     this.#pending.add(written)
     try {

@@ -17,9 +17,8 @@ export class LmdbKeyValueStore implements KeyValueStore {
 
   async put(key: string, value: Buffer): Promise<void> {
     const bytes = keyBytes(key)
-    await this.#environment.commit(() => {
-      this.#table.put(bytes, value)
-    })
+    const write = (): void => this.#table.put(bytes, value)
+    await this.#environment.commit(write, undefined, value.length)
   }
 
   async remove(key: string): Promise<void> {

@@ -21,16 +21,18 @@ export interface LmdbStoreOptions {
   mapBytesMax?: number
   /** About how many messages are kept in memory before they are settled into the tables. Small values make tests meaningful. */
   generationCostMax?: number
+  /** Room that must stay free on the disk. */
+  freeBytesMin?: number
 }
 
 const mapBytesMaxDefault = 1024 ** 4
 
 /** Rejects with one line that says why when the directory cannot be used or is held by another process. */
 export async function createLmdbStore(options: LmdbStoreOptions): Promise<Store> {
-  const { dir, logger, mapBytesMax = mapBytesMaxDefault, generationCostMax } = options
+  const { dir, logger, mapBytesMax = mapBytesMaxDefault, generationCostMax, freeBytesMin } = options
   const lock = await lockDataDir(dir)
   try {
-    const environment = new Environment({ dir: join(lock.dir, 'store'), mapBytesMax, logger })
+    const environment = new Environment({ dir: join(lock.dir, 'store'), mapBytesMax, logger, freeBytesMin })
     return openStore(environment, new Recent(generationCostMax), lock.release)
   } catch (error) {
     await lock.release()

@@ -102,7 +102,7 @@ export class LmdbMessageLog implements MessageLog {
       this.#recent.addAll(segments, journal, record)
       if (arena.bytes.length > arenaKeptBytesMax) this.#arena = new ByteWriter(arenaBytesMin)
     }
-    return this.#environment.commit(write, remember)
+    return this.#environment.commit(write, remember, bytes)
   }
 
   /** What of an append is read by other keys than its log: memberships, effects, retransmissions. */
