@@ -36,6 +36,8 @@ export interface AdminWorld {
   hub: Hub
   store: Store
   groups: AdminGroups
+  /** Ends a session and forgets all of it. */
+  forget(user: string, device: string): Promise<void>
   now(): number
 }
 
@@ -81,11 +83,11 @@ function call<S extends TSchema>(
   }
 }
 
-export function createAdminApi({ config, hub, store, groups, now }: AdminWorld): AdminApi {
+export function createAdminApi({ config, hub, store, groups, forget, now }: AdminWorld): AdminApi {
   const endSessions = async (user: string): Promise<number> => {
     const devices = new Set((await store.sessions.list(user)).map(({ device }) => device))
     for (const { device } of hub.sessionsOf(user)) devices.add(device)
-    for (const device of devices) await hub.forget(user, device)
+    for (const device of devices) await forget(user, device)
     return devices.size
   }
   return {

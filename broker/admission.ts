@@ -2,6 +2,7 @@
  * Who may connect: verifies the token of a CONNECT, makes the user known, and opens the session. Called by the Aedes adapter
  * between CONNECT and CONNACK. Fails closed, within a bounded time.
  */
+import { randomUUID } from 'node:crypto'
 import type { Config } from './config.js'
 import type { Connection } from './connection.js'
 import { Refusal } from './errors.js'
@@ -28,6 +29,9 @@ export interface AdmissionWorld {
   store: Store
 }
 
+/** Begins the device name of a client without id; nobody can come back as such a device. */
+export const unnamedDevice = '~'
+
 const verifyMsMax = 6_000
 
 export function createAdmission(world: AdmissionWorld) {
@@ -52,7 +56,7 @@ export function createAdmission(world: AdmissionWorld) {
   const admit = async (connection: Connection, username: string | undefined, password: string | undefined): Promise<number> => {
     if (username === undefined) return admitAnonymous(connection)
     const { clientId = '', clean = true } = connection.connect ?? {}
-    const device = clientId === '' ? `auto-${connection.serial}` : clientId
+    const device = clientId === '' ? `${unnamedDevice}${randomUUID().slice(0, 13)}` : clientId
     const identity = await within(verifyMsMax, plugins.authenticate(password ?? ''))
     if (identity instanceof Refusal) {
       return identity.code === 'unavailable'

@@ -201,6 +201,13 @@ export class AedesAdapter {
     }
   }
 
+  /** Forgets what application topics hold for a session. */
+  async forget(user: string, device: string): Promise<void> {
+    const client = { id: scopedId(user, device) }
+    await this.#persistence.cleanSubscriptions(client)
+    await this.#persistence.cleanIncoming(client)
+  }
+
   /** Resolves when the state of the application topics is saved. */
   async close(): Promise<void> {
     await new Promise<void>((resolve) => this.#broker.close(() => resolve()))

@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=64
 /**
  * The command line: `parley start` (the default) and `parley token`. What the operator got wrong is answered with
  * a readable report on stderr and exit code 2; only a fault of the program shows a stack trace and exits with 1.

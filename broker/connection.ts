@@ -60,15 +60,11 @@ const qos2Max = 1_024
 /** A connection is looked at least this often. */
 const checkMs = 20_000
 
-let serials = 0
-
 type State = 'waiting' | 'connecting' | 'open' | 'closed'
 
 export class Connection implements Outlet, Watched {
   dueSecond = 0
   state: State = 'waiting'
-  /** Number of the connection in this process. */
-  readonly serial = ++serials
   connect: Connect | undefined
   caller: Caller = { user: '', device: '' }
   identity: Identity | undefined

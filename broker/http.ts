@@ -47,9 +47,14 @@ export function createHttp(world: HttpWorld): FastifyInstance {
   return app
 }
 
+/** No token, or none that is valid: 401 where others are 403. */
+class Unauthenticated extends Refusal {}
+
 function sendRefusal(reply: FastifyReply, refusal: Refusal): FastifyReply {
   if (refusal.retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(refusal.retryAfterMs / 1000))
-  return reply.code(errorCodes[refusal.code].http).send({ error: refusal.body() })
+  const isUnauthenticated = refusal instanceof Unauthenticated
+  if (isUnauthenticated) reply.header('www-authenticate', 'Bearer')
+  return reply.code(isUnauthenticated ? 401 : errorCodes[refusal.code].http).send({ error: refusal.body() })
 }
 
 function toRefusal(error: Error & { statusCode?: number }, logger: Logger): Refusal {
@@ -74,9 +79,9 @@ function addHealth(app: FastifyInstance, { metrics, notReady }: HttpWorld): void
 async function identify({ headers }: FastifyRequest, plugins: PluginHost): Promise<Identity> {
   const [scheme, token] = (headers.authorization ?? '').split(' ')
   if (scheme?.toLowerCase() !== 'bearer' || token === undefined)
-    throw Object.assign(refuse('forbidden', 'send Authorization: Bearer <token>'), { unauthenticated: true })
+    throw new Unauthenticated('forbidden', 'send Authorization: Bearer <token>')
   const identity = await plugins.authenticate(token)
-  if (identity instanceof Refusal) throw Object.assign(identity, { unauthenticated: true })
+  if (identity instanceof Refusal) throw identity.code === 'forbidden' ? new Unauthenticated('forbidden', identity.message) : identity
   return identity
 }
 

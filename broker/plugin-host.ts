@@ -146,11 +146,13 @@ export class PluginHost {
   }
 }
 
-/** The first thing that is wrong, in words. */
+/** The first thing that is wrong, in words: an unknown field, a missing one, or what a value must be. */
 export function describeFault(validator: Validator, value: unknown): string {
-  const error = validator.Errors(value)[0]
+  const errors = validator.Errors(value).filter(({ keyword }) => keyword !== 'boolean')
+  const error = errors.find(({ keyword }) => keyword === 'additionalProperties') ?? errors[0]
   if (error === undefined) return 'not valid'
-  const { additionalProperties } = error.params as { additionalProperties?: string[] }
   const where = error.instancePath === '' ? '' : `${error.instancePath.slice(1).replaceAll('/', '.')} `
-  return `${where}${error.message}${additionalProperties === undefined ? '' : ` (${additionalProperties.join(', ')})`}`
+  const { additionalProperties, allowedValues } = error.params as { additionalProperties?: string[]; allowedValues?: unknown[] }
+  if (additionalProperties !== undefined) return `${where}unknown field ${additionalProperties.slice(0, 5).join(', ')}`
+  return `${where}${error.message}${allowedValues === undefined ? '' : ` (${allowedValues.join(', ')})`}`
 }

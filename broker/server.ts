@@ -130,6 +130,10 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
       hub,
       store,
       now: Date.now,
+      forget: async (user, device) => {
+        await hub.forget(user, device)
+        await adapter.forget(user, device)
+      },
       groups: {
         create: (owner, params) => createGroup(groupWorld, owner, params),
         add: (group, users) => addMembers(groupWorld, { kind: 'operator' }, group, users),

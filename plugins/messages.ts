@@ -4,6 +4,7 @@
  * group, and that nobody recalls or edits what is not his.
  */
 import { createHash, randomUUID } from 'node:crypto'
+import { unnamedDevice } from '../broker/admission.js'
 import type { Conversation } from '../broker/conversation.js'
 import { isMember } from '../broker/conversation.js'
 import { Refusal, refuse } from '../broker/errors.js'
@@ -43,7 +44,8 @@ class Send implements Operation {
     this.#tail = `"from":"${caller.user}",${receiver},"id":${JSON.stringify(this.id)},${message.json}`
     const hasId = message.id !== undefined
     this.content = hasId ? this.#tail : undefined
-    this.retransmit = hasId || publish.qos === 0 ? undefined : retransmitOf(publish)
+    // A device without a name of its own cannot come back to send again.
+    this.retransmit = hasId || publish.qos === 0 || caller.device.startsWith(unnamedDevice) ? undefined : retransmitOf(publish)
     this.isRetry = publish.dup
   }
 

@@ -1,4 +1,4 @@
-/** Compiles the server, its tools and the chat page into build/. Fast when nothing changed. */
+/** Compiles the server, its tools and the chat page into build/; with `tests` also these. Fast when nothing changed. */
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
-for (const project of ['tsconfig.json', 'web/tsconfig.json']) {
+const code = process.argv[2] === 'tests' ? 'tsconfig.json' : 'tsconfig.build.json'
+for (const project of [code, 'web/tsconfig.json']) {
   const { status } = spawnSync(process.execPath, [tsc, '-p', join(root, project)], { cwd: root, stdio: 'inherit' })
   if (status !== 0) process.exit(status ?? 1)
 }

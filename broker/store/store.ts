@@ -105,7 +105,7 @@ export interface MessageLog {
   findSent(conv: ConversationId, from: string, id: string): Promise<number | undefined>
   /** The same for many, in the order asked; the log writer calls it once per batch. */
   findSentAll(keys: readonly SentKey[]): Promise<(number | undefined)[]>
-  /** The last send without id of this session and packet id, if its digest is the same. */
+  /** The last send without id of this session and packet id, if its digest is the same. Kept for the last 256 packet ids of a session. */
   findRetransmit(retransmit: Retransmit): Promise<(SentRecord & { ts: number }) | undefined>
   /** Entries from…to (inclusive) in ascending seq, at most `limit` and about `bytesMax` of payload, at least one if there is one. */
   read(conv: ConversationId, from: number, to: number, limit: number, bytesMax?: number): Promise<LogEntry[]>

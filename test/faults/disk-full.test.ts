@@ -4,18 +4,32 @@
  * Needs a file system of its own: root and mount, as in CI, where PARLEY_TEST_REQUIRE=tmpfs forbids to skip it.
  */
 import { spawnSync } from 'node:child_process'
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmdirSync, rmSync, writeSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { eventually } from '../helper/eventually.js'
 import { RecordingClient } from '../helper/recording-client.js'
 import { ServerProcess } from '../helper/server-process.js'
 
 const isRequired = (process.env.PARLEY_TEST_REQUIRE ?? '').split(',').includes('tmpfs')
 
-/** False when this machine does not let us. */
-function mountTmpfs(dir: string): boolean {
-  return spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=100m', 'tmpfs', dir]).status === 0
+/** A disk of its own for the test; undefined after saying why there is none. */
+function mountDisk(t: Test): string | undefined {
+  const dir = mkdtempSync(join(tmpdir(), 'parley-disk-'))
+  const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=100m', 'tmpfs', dir])
+  if (status === 0) {
+    t.teardown(() => {
+      spawnSync('umount', ['-l', dir])
+      rmdirSync(dir)
+    })
+    return dir
+  }
+  rmdirSync(dir)
+  const why = 'a tmpfs cannot be mounted here, so the disk cannot be filled'
+  if (isRequired) t.fail(why)
+  else t.comment(`SKIPPED: ${why}`)
+  return undefined
 }
 
 /** Writes until there is no room, in ever smaller pieces. */
@@ -32,12 +46,8 @@ function fill(file: string): void {
 }
 
 t.test('disk full', { timeout: 60_000 }, async (t) => {
-  const dir = join(t.testdir({ disk: {} }), 'disk')
-  if (!mountTmpfs(dir)) {
-    if (isRequired) return t.fail('a tmpfs cannot be mounted, and PARLEY_TEST_REQUIRE names it')
-    return t.comment('skipped: a tmpfs cannot be mounted here, so the disk cannot be filled')
-  }
-  t.teardown(() => spawnSync('umount', ['-l', dir]))
+  const dir = mountDisk(t)
+  if (dir === undefined) return
   const server = await new ServerProcess(t, join(dir, 'data'), { PARLEY_STORE_RETRY_MS: '1000' }).start()
   const client = new RecordingClient({ user: 'ann', device: 'phone', clean: true, transport: 'tcp', server })
   t.teardown(() => client.stop())
@@ -82,9 +92,8 @@ t.test('disk full', { timeout: 60_000 }, async (t) => {
 })
 
 t.test('with a disk that stays full, the server still stops in order', { timeout: 60_000 }, async (t) => {
-  const dir = join(t.testdir({ disk: {} }), 'disk')
-  if (!mountTmpfs(dir)) return t.comment('skipped: a tmpfs cannot be mounted here')
-  t.teardown(() => spawnSync('umount', ['-l', dir]))
+  const dir = mountDisk(t)
+  if (dir === undefined) return
   const server = await new ServerProcess(t, join(dir, 'data'), { PARLEY_DRAIN_MS: '1000' }).start()
   const client = new RecordingClient({ user: 'ann', device: 'phone', clean: false, transport: 'tcp', server })
   t.teardown(() => client.stop())

@@ -3,7 +3,7 @@
  * is synced to disk; one that rejects with StoreUnavailable has changed nothing, unless it says that its outcome is
  * unknown, and then every later write is refused until it is known. No rejection of LMDB stays unhandled.
  */
-import { mkdirSync, statfsSync, statSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import type { Logger } from '../../logger.js'
@@ -70,6 +70,7 @@ export class Environment {
     this.#freeBytesMin = freeBytesMin
     this.#logger = logger
     mkdirSync(dir, { recursive: true, mode: 0o700 })
+    assertLmdbFile(join(dir, 'data.mdb'))
     const binary = { encoding: 'binary', keyEncoding: 'binary' } as const
     this.#root = open<Buffer, Buffer>({
       path: dir,
@@ -214,6 +215,20 @@ export class Environment {
 }
 
 const nothing = (): void => undefined
+
+const magic = Buffer.of(0xde, 0xc0, 0xef, 0xbe)
+const magicAt = 24
+
+/** LMDB reads what is not its own until the process dies of it. */
+function assertLmdbFile(file: string): void {
+  if ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) === 0) return
+  const fd = openSync(file, 'r')
+  const start = Buffer.alloc(magicAt + magic.length)
+  readSync(fd, start)
+  closeSync(fd)
+  if (start.subarray(magicAt).equals(magic)) return
+  throw new OperatorError(`${file} is not a store of Parley: restore it from a backup, or use another data directory`)
+}
 
 /** LMDB rejects with an error that carries the promise of the real one. */
 async function reasonOf(error: unknown): Promise<string> {

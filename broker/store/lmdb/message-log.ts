@@ -114,7 +114,7 @@ export class LmdbMessageLog implements MessageLog {
     for (const effect of effects) putEffect(this.#directory, effect)
     for (const { session, packetId, digest, seq } of retransmits) {
       const ts = entries[seq - head - 1]?.ts ?? 0
-      this.#tables.retransmits.put(plainKey(session, String(packetId)), Buffer.from(JSON.stringify({ digest, conv, seq, ts })))
+      this.#tables.retransmits.put(retransmitKey(session, packetId), Buffer.from(JSON.stringify({ packetId, digest, conv, seq, ts })))
     }
   }
 
@@ -159,10 +159,10 @@ export class LmdbMessageLog implements MessageLog {
 
   async findRetransmit({ session, packetId, digest }: Retransmit): Promise<(SentRecord & { ts: number }) | undefined> {
     this.#environment.assertOpen()
-    const found = this.#tables.retransmits.get(plainKey(session, String(packetId)))
+    const found = this.#tables.retransmits.get(retransmitKey(session, packetId))
     if (found === undefined) return undefined
-    const record = JSON.parse(found.toString()) as SentRecord & { digest: string; ts: number }
-    return record.digest === digest ? { conv: record.conv, seq: record.seq, ts: record.ts } : undefined
+    const record = JSON.parse(found.toString()) as SentRecord & { packetId: number; digest: string; ts: number }
+    return record.packetId === packetId && record.digest === digest ? { conv: record.conv, seq: record.seq, ts: record.ts } : undefined
   }
 
   async read(conv: ConversationId, from: number, to: number, limit: number, bytesMax = bytesMaxDefault): Promise<LogEntry[]> {
@@ -188,5 +188,9 @@ export class LmdbMessageLog implements MessageLog {
     }
   }
 }
+
+/** Sends without id that are remembered per session: as many as a client may have under way. */
+const retransmitsMax = 256
+const retransmitKey = (session: string, packetId: number): Buffer => plainKey(session, String(packetId % retransmitsMax))
 
 const done = (): void => undefined
