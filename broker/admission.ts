@@ -80,6 +80,7 @@ export function createAdmission(world: AdmissionWorld) {
     try {
       return await admit(connection, username, password)
     } catch (error) {
+      if (connection.isClosed) return serverUnavailable
       logger.error({ err: error, ...connection.description() }, 'a connect could not be handled')
       return refused(connection, serverUnavailable, 'fault')
     }

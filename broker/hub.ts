@@ -5,6 +5,7 @@
  */
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import { type BacklogLimits, type BacklogPlan, planBacklog } from './backlog.js'
+import { Refusal } from './errors.js'
 import type { Logger } from './logger.js'
 import { encodePublish, type Frame } from './mqtt/encode.js'
 import { type Outlet, Session, type SessionLimits, type SessionWorld } from './session.js'
@@ -45,6 +46,7 @@ export class Hub implements SessionWorld {
   readonly #sessions = new Map<string, Session[]>()
   /** Sessions of present members, for groups with at least one here. */
   readonly #audiences = new Map<ConversationId, Session[]>()
+  readonly #opening = new Map<string, Promise<OpenedSession>>()
   /** Membership that changed while a session was loading. */
   readonly #changedWhileLoading = new Map<Session, Map<ConversationId, 'in' | 'out'>>()
   readonly #dirty = new Set<Session>()
@@ -87,23 +89,29 @@ export class Hub implements SessionWorld {
     const session = new Session(user, device, persistent, outlet, this)
     this.#add(session)
     this.#changedWhileLoading.set(session, new Map())
+    // One after the other per device: what an overtaken connect still writes must not undo what the later one writes.
+    const earlier = this.#opening.get(session.key) ?? Promise.resolve()
+    const opened = earlier.then(nothing, nothing).then(() => this.#load(session))
+    this.#opening.set(session.key, opened)
     try {
-      await this.#writing
-      return await this.#load(session)
+      return await opened
     } catch (error) {
       this.close(session)
       throw error
     } finally {
       this.#changedWhileLoading.delete(session)
+      if (this.#opening.get(session.key) === opened) this.#opening.delete(session.key)
     }
   }
 
   async #load(session: Session): Promise<OpenedSession> {
     const { store, backlog } = this.#options
     const { user, device, persistent } = session
+    await this.#writing
     const { rows, heads } = await this.#position(user)
     if (!session.closed) this.#join(session, rows)
     const stored = await store.sessions.get(user, device)
+    if (session.closed) throw new Refusal('unavailable', 'the connection was closed while its session was opened')
     const nowMs = (this.#options.now ?? Date.now)()
     let cursors: Map<ConversationId, number> | undefined
     if (persistent && stored !== undefined) cursors = await store.sessions.cursors(user, device)
@@ -302,4 +310,8 @@ function remove<Key>(map: Map<Key, Session[]>, key: Key, session: Session): void
   const last = sessions.pop() as Session
   if (index < sessions.length) sessions[index] = last
   if (sessions.length === 0) map.delete(key)
+}
+
+function nothing(): void {
+  return undefined
 }

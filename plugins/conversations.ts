@@ -118,10 +118,20 @@ async function readAfter(
 
 type RowAtHead = ConversationRow & Head
 
+/** When a group that the user has left was last active is none of his business. */
+async function visiblePosition({ log }: Store, row: ConversationRow, position: Head): Promise<Head> {
+  const head = visibleHead(row, position.head)
+  if (head === position.head) return position
+  const [last] = await log.read(row.conv, head, head, 1)
+  return { head: position.head, ts: last?.ts ?? 0 }
+}
+
 async function rowsNewestFirst(store: Store, user: string): Promise<RowAtHead[]> {
   const rows = await store.directory.conversationsOf(user)
   const heads = await store.log.heads(rows.map(({ conv }) => conv))
-  const merged = rows.map((row, index) => ({ ...row, ...(heads[index] as Head) }))
+  const merged = await Promise.all(
+    rows.map(async (row, index) => ({ ...row, ...(await visiblePosition(store, row, heads[index] as Head)) })),
+  )
   return merged.sort((a, b) => b.ts - a.ts || (a.conv < b.conv ? -1 : 1))
 }
 

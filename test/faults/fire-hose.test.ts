@@ -58,6 +58,31 @@ for (const qos of [1, 0]) {
   })
 }
 
+t.test('calls whose large answers nobody reads', async (t) => {
+  const server = await startServer(t)
+  const [caller, cat, dan] = await Promise.all(['ann', 'cat', 'dan'].map((user) => open(server, user)))
+  if (caller === undefined || cat === undefined || dan === undefined) return t.fail('not connected')
+  for (let i = 0; i < 4; i++) await caller.publish('u/ann/msg', 'x'.repeat(45_000), { qos: 1 })
+  await pingPong(cat, dan, 5)
+  const calls = 3_000
+  const before = server.rssBytes()
+  const peak = await peakRssBytes(server, async () => {
+    caller.pause()
+    for (let i = 1; i <= calls; i++) {
+      const payload = `{"id":"${i}","params":{"conv":"u/ann"}}`
+      caller.send(publish({ topic: 'rpc/history', payload, qos: 1, packetId: i }))
+    }
+    // The caller is held back, these are not.
+    await pingPong(cat, dan, 500)
+  })
+  const grown = Math.round((peak - before) / megabyte)
+  t.comment(`the server grew by ${grown} MB from ${Math.round(before / megabyte)} MB`)
+  t.ok(peak - before < 150 * megabyte, `it grew by ${grown} MB, where ${Math.round((calls * 180_000) / megabyte)} MB were asked for`)
+  caller.resume()
+  await caller.expect('puback', calls, 30_000)
+  t.pass('when it reads, it is answered to the end')
+})
+
 t.test('a persistent session withholds every PUBACK while it sends', async (t) => {
   const server = await startServer(t)
   const sends = 40_000

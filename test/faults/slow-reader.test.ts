@@ -20,7 +20,7 @@ async function open(server: ServerProcess, user: string, device: string, transpo
 const seqsOf = (client: RawClient): number[] =>
   client.received
     .filter((packet): packet is Message => packet.cmd === 'publish' && packet.topic === 'g/team/msg')
-    .map(({ payload }) => Number(/^\{"seq":(\d+)/.exec(payload.subarray(0, 30).toString())?.[1]))
+    .map(({ payload }) => Number(/^\{"seq":(\d+)/.exec(payload.toString().slice(0, 30))?.[1]))
 
 const upTo = (last: number, first = 1): number[] => Array.from({ length: last - first + 1 }, (_, i) => first + i)
 

@@ -1,12 +1,12 @@
 /** A server that cannot have its data directory does not start: one readable report on stderr, exit code 2, and nothing is harmed. */
 import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { ServerProcess, startServer } from '../helper/server-process.js'
 
 t.setTimeout(60_000)
 
-async function refused(t: Parameters<Parameters<typeof import('tap').t.test>[1]>[0], server: ServerProcess, words: RegExp): Promise<void> {
+async function refused(t: Test, server: ServerProcess, words: RegExp): Promise<void> {
   server.spawn()
   t.same(await server.exited, { code: 2, signal: null })
   t.match(server.stderr, words)
