@@ -6,26 +6,19 @@
  */
 import type { AedesAdapter } from './aedes-adapter.js'
 import { AedesStream } from './aedes-stream.js'
-import { Assembly } from './assembly.js'
+import { ApplicationAcks } from './application-acks.js'
 import type { Config } from './config.js'
 import type { Deadlines, Watched } from './deadlines.js'
 import { type Refusal, refuse } from './errors.js'
 import type { Hub, OpenedSession } from './hub.js'
 import { hubPacketIdMax } from './in-flight.js'
 import { Inbound } from './inbound.js'
+import { InboundQueue } from './inbound-queue.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 import { ackBytes, connackBytes, type Frame, pingrespBytes } from './mqtt/encode.js'
-import {
-  assertHeader,
-  type Connect,
-  ProtocolViolation,
-  packetType,
-  readAckId,
-  readConnect,
-  readSubscribe,
-  readUnsubscribe,
-} from './mqtt/validate.js'
+import { PacketCutter } from './mqtt/packet-cutter.js'
+import { type Connect, ProtocolViolation, packetType, readAckId, readConnect, readSubscribe, readUnsubscribe } from './mqtt/validate.js'
 import { Outbox, pubackBytes } from './outbox.js'
 import { messageIdOf } from './payloads.js'
 import type { Caller, Identity } from './plugin.js'
@@ -48,15 +41,10 @@ export interface ConnectionWorld {
   onClosed(connection: Connection): void
 }
 
-/** Publishes of one connection that may be under way; past it the socket is not read. */
-const pendingMax = 1_024
-const pendingBytesMax = 4 * 1_048_576
 /** A socket's `drain` is only to be counted on above what it takes without complaint. */
 const unsentBytesMin = 65_536
 /** Bytes that Aedes may leave unread; past it the socket is not read. */
 const aedesUnreadBytesMax = 1_048_576
-/** Inbound QoS 2 messages between PUBLISH and PUBREL. */
-const qos2Max = 1_024
 /** A connection is looked at least this often. */
 const checkMs = 20_000
 
@@ -74,19 +62,9 @@ export class Connection implements Outlet, Watched {
   readonly #outbox: Outbox
   #stream: AedesStream | undefined
   #subscriptions: Subscriptions | undefined
-  readonly #rest = new Assembly()
-  /** Bytes of the rest from which on it is worth looking at again. */
-  #restNeeded = 0
-  #held = false
-  #packetBytesMax: number
-  #pending = 0
-  #pendingBytes = 0
-  #slots: Inbound[] = []
-  #slotsSettled = 0
-  /** Chat messages of QoS 2 that wait for PUBREL. */
-  #qos2: Set<number> | undefined
-  /** How far the unacknowledged application messages are that Aedes has sent. */
-  #aedesSent: Map<number, 'qos1' | 'qos2' | 'released'> | undefined
+  readonly #cutter: PacketCutter
+  readonly #inbounds: InboundQueue
+  readonly #applicationAcks = new ApplicationAcks()
   #beforeConnack: Buffer[] | undefined
   #heardMs = performance.now()
   readonly #sinceMs = performance.now()
@@ -97,7 +75,11 @@ export class Connection implements Outlet, Watched {
     this.transport = transport
     this.world = world
     this.#outbox = new Outbox(transport)
-    this.#packetBytesMax = world.config.connectBytesMax
+    this.#cutter = new PacketCutter(world.config.connectBytesMax, (bytes, at, start, end) => this.#packet(bytes, at, start, end))
+    this.#inbounds = new InboundQueue({
+      sendPuback: (packetId) => this.#sendPuback(packetId),
+      sendPubrec: (packetId) => this.sendBytes(ackBytes(packetType.pubrec, packetId)),
+    })
     transport.listen({
       data: (bytes) => this.#data(bytes),
       drained: () => this.#drained(),
@@ -147,45 +129,11 @@ export class Connection implements Outlet, Watched {
   #data(bytes: Buffer): void {
     this.#heardMs = performance.now()
     if (this.transport.unsentBytes > Math.max(this.world.config.socketBytesMax, unsentBytesMin)) this.#hold()
-    if (!this.#held && this.#rest.length === 0) return this.#process(bytes)
-    this.#rest.append(bytes)
-    if (!this.#held && this.#rest.length >= this.#restNeeded) this.#process(this.#rest.take())
-  }
-
-  #process(bytes: Buffer): void {
-    let at = 0
-    let total: number | undefined
     try {
-      while (!this.isClosed && !this.#held) {
-        if (this.state === 'waiting' && at < bytes.length && bytes[at] !== 0x10)
-          throw new ProtocolViolation('the first packet is not CONNECT [MQTT-3.1.0-1]')
-        total = bytes.length - at < 2 ? undefined : this.#lengthAt(bytes, at)
-        if (total === undefined || at + total > bytes.length) break
-        this.#packet(bytes, at, at + total)
-        at += total
-      }
+      this.#cutter.take(bytes)
     } catch (error) {
-      return this.#violated(error)
+      this.#violated(error)
     }
-    if (this.isClosed || at === bytes.length) return
-    // A copy, since a short rest must not keep the whole chunk that it came in.
-    this.#rest.append(bytes.subarray(at))
-    this.#restNeeded = this.#held ? 0 : (total ?? 0)
-  }
-
-  #lengthAt(bytes: Buffer, at: number): number | undefined {
-    let length = 0
-    for (let i = 1; i < 5; i++) {
-      const digit = bytes[at + i]
-      if (digit === undefined) return undefined
-      length |= (digit & 0x7f) << (7 * (i - 1))
-      if (digit < 0x80) {
-        const total = i + 1 + length
-        if (total > this.#packetBytesMax) throw new ProtocolViolation(`a packet of ${total} bytes; the limit is ${this.#packetBytesMax}`)
-        return total
-      }
-    }
-    throw new ProtocolViolation('a remaining length of more than 4 bytes [MQTT-2.2.3]')
   }
 
   #violated(error: unknown): void {
@@ -198,15 +146,9 @@ export class Connection implements Outlet, Watched {
     this.close(error.message)
   }
 
-  #packet(bytes: Buffer, at: number, end: number): void {
-    const first = bytes[at] as number
-    const start = end - this.#bodyLength(bytes, at, end)
-    assertHeader(first, end - start)
-    const type = first >> 4
-    if (this.state !== 'open') {
-      if (type !== packetType.connect) throw new ProtocolViolation('the first packet is not CONNECT [MQTT-3.1.0-1]')
-      return this.#connect(Buffer.from(bytes.subarray(at, end)), start - at)
-    }
+  #packet(bytes: Buffer, at: number, start: number, end: number): void {
+    const type = (bytes[at] as number) >> 4
+    if (this.state !== 'open') return this.#connect(Buffer.from(bytes.subarray(at, end)), start - at)
     switch (type) {
       case packetType.publish:
         return this.#publish(bytes, at, start, end)
@@ -230,12 +172,6 @@ export class Connection implements Outlet, Watched {
     }
   }
 
-  #bodyLength(bytes: Buffer, at: number, end: number): number {
-    let header = 2
-    while ((bytes[at + header - 1] as number) >= 0x80) header++
-    return end - at - header
-  }
-
   /** To Aedes, as bytes of its own. */
   #give(bytes: Buffer, at: number, end: number): void {
     const stream = this.#stream as AedesStream
@@ -248,16 +184,19 @@ export class Connection implements Outlet, Watched {
   }
 
   #hold(): void {
-    if (this.#held) return
-    this.#held = true
+    if (this.#cutter.isHeld) return
+    this.#cutter.isHeld = true
     this.transport.pause()
   }
 
   #release(): void {
-    if (!this.#held || this.state === 'closed') return
-    this.#held = false
-    if (this.#rest.length > 0) this.#process(this.#rest.take())
-    if (!this.#held && !this.isClosed) this.transport.resume()
+    if (!this.#cutter.isHeld || this.isClosed) return
+    try {
+      this.#cutter.release()
+    } catch (error) {
+      return this.#violated(error)
+    }
+    if (!this.#cutter.isHeld && !this.isClosed) this.transport.resume()
   }
 
   // --- connecting -------------------------------------------------------------------------------------------------
@@ -274,7 +213,7 @@ export class Connection implements Outlet, Watched {
       onPacket: (bytes) => this.#fromAedes(bytes),
       onDestroy: (error) => this.close(error?.message ?? 'disconnected'),
       onRead: () => {
-        if (this.state === 'open' && this.#hasRoom(1)) this.#release()
+        if (this.state === 'open' && this.#inbounds.hasRoom(1)) this.#release()
       },
       // What waited for the session is bounded, and nothing is read from the client until it has left.
       isCongested: () => this.state === 'open' && this.unsentBytes > this.world.config.socketBytesMax,
@@ -288,7 +227,7 @@ export class Connection implements Outlet, Watched {
   connected(): void {
     if (this.state !== 'connecting') return
     this.state = 'open'
-    this.#packetBytesMax = this.world.config.packetBytesMax
+    this.#cutter.packetBytesMax = this.world.config.packetBytesMax
     this.world.deadlines.watch(this, this.#nextCheckMs(performance.now()))
     if (this.opened !== undefined) this.world.hub.start(this.opened)
     this.world.plugins.connected(this.caller)
@@ -304,7 +243,7 @@ export class Connection implements Outlet, Watched {
       return
     }
     if (type === 9) return this.#subscriptions?.granted(packet)
-    if (type === packetType.publish || type === packetType.pubrel) this.#noteSent(packet, type)
+    if (type === packetType.publish || type === packetType.pubrel) this.#applicationAcks.noteSent(packet)
     this.sendBytes(packet)
   }
 
@@ -318,42 +257,22 @@ export class Connection implements Outlet, Watched {
     for (const each of held) this.#fromAedes(each)
   }
 
-  #noteSent(packet: Buffer, type: number): void {
-    const qos = ((packet[0] as number) >> 1) & 3
-    if (qos === 0) return
-    const start = packet.length - this.#bodyLength(packet, 0, packet.length)
-    this.#aedesSent ??= new Map()
-    if (type === packetType.pubrel) this.#aedesSent.set(packet.readUInt16BE(start), 'released')
-    else this.#aedesSent.set(packet.readUInt16BE(start + 2 + packet.readUInt16BE(start)), qos === 1 ? 'qos1' : 'qos2')
-  }
-
   // --- acknowledgements -------------------------------------------------------------------------------------------
 
   #acknowledged(type: number, bytes: Buffer, at: number, start: number, end: number): void {
     const packetId = readAckId(bytes, start)
-    const isPuback = type === packetType.puback
     if (packetId <= hubPacketIdMax) {
-      if (isPuback) this.session?.acknowledge(packetId)
+      if (type === packetType.puback) this.session?.acknowledge(packetId)
       else if (this.session?.inFlight.has(packetId))
         throw new ProtocolViolation(`a QoS 1 message was answered by packet type ${type} [MQTT-4.3.2-2]`)
       return
     }
-    const stage = this.#aedesSent?.get(packetId)
-    if (stage === undefined) {
-      // Of an earlier connection: only PUBREC is owed an answer.
-      if (type === packetType.pubrec) this.#give(bytes, at, end)
-      return
-    }
-    const isExpected = isPuback ? stage === 'qos1' : type === packetType.pubcomp ? stage === 'released' : stage !== 'qos1'
-    if (!isExpected) throw new ProtocolViolation(`packet type ${type} does not answer what was sent as ${packetId} [MQTT-4.3.2-2, 4.3.3-2]`)
-    if (type === packetType.pubrec) this.#aedesSent?.set(packetId, 'released')
-    else this.#aedesSent?.delete(packetId)
-    this.#give(bytes, at, end)
+    if (this.#applicationAcks.answer(type, packetId)) this.#give(bytes, at, end)
   }
 
   #released(bytes: Buffer, at: number, start: number, end: number): void {
     const packetId = readAckId(bytes, start)
-    if (this.#qos2?.delete(packetId)) this.sendBytes(ackBytes(packetType.pubcomp, packetId))
+    if (this.#inbounds.release(packetId)) this.sendBytes(ackBytes(packetType.pubcomp, packetId))
     else this.#give(bytes, at, end)
   }
 
@@ -384,57 +303,16 @@ export class Connection implements Outlet, Watched {
     } else if (target.kind === 'reserved') error ??= refuse('forbidden', `${topic} is reserved`)
     else if (target.kind === 'unknown') error ??= refuse('not_found', `${topic}: ${target.why}`)
     if (caller.user === '') error ??= refuse('forbidden', 'an anonymous client cannot chat')
-    if (!this.#enqueue(inbound)) return
+    if (!this.#inbounds.add(inbound)) return
+    if (!this.#inbounds.hasRoom(1)) this.#hold()
     if (error !== undefined) inbound.done({ kind: 'refused', id: target.kind === 'route' ? messageIdOf(payload) : undefined, error })
     else if (target.kind === 'route') plugins.route(target.pattern, inbound)
   }
 
-  /** False for a QoS 2 message that is already here. */
-  #enqueue(inbound: Inbound): boolean {
-    if (inbound.qos === 2) {
-      this.#qos2 ??= new Set()
-      const isRepeat = this.#qos2.has(inbound.packetId)
-      if (!isRepeat && this.#qos2.size >= qos2Max) throw new ProtocolViolation(`more than ${qos2Max} QoS 2 messages wait for PUBREL`)
-      this.#qos2.add(inbound.packetId)
-      if (isRepeat) {
-        // The first one answers, if it has not yet.
-        const isUnderWay = this.#slots.some((slot) => slot.packetId === inbound.packetId && slot.qos === 2)
-        if (!isUnderWay) this.sendBytes(ackBytes(packetType.pubrec, inbound.packetId))
-        return false
-      }
-    }
-    this.#pending++
-    this.#pendingBytes += inbound.payload.length
-    if (inbound.qos > 0) this.#slots.push(inbound)
-    if (!this.#hasRoom(1)) this.#hold()
-    return true
-  }
-
-  /** For publishes under way; `share` 0.5: half of the room is free. */
-  #hasRoom(share: number): boolean {
-    return this.#pending < pendingMax * share && this.#pendingBytes < pendingBytesMax * share
-  }
-
-  /** An inbound has got its outcome: acknowledge all that are settled, up to the first that is not. */
-  settled(payloadBytes: number): void {
-    this.#pending--
-    this.#pendingBytes -= payloadBytes
-    if (this.state === 'closed') return
-    const slots = this.#slots
-    let index = this.#slotsSettled
-    for (; index < slots.length && (slots[index] as Inbound).settled; index++) {
-      const { qos, packetId } = slots[index] as Inbound
-      if (qos === 1) this.#sendPuback(packetId)
-      else this.sendBytes(ackBytes(packetType.pubrec, packetId))
-    }
-    if (index === slots.length) {
-      slots.length = 0
-      index = 0
-    } else if (index > 512) {
-      slots.splice(0, index)
-      index = 0
-    }
-    this.#slotsSettled = index
+  /** An inbound has got its outcome. */
+  settled(inbound: Inbound): void {
+    if (this.isClosed) return
+    this.#inbounds.settled(inbound)
     this.#releaseIfRoom()
   }
 
@@ -445,7 +323,7 @@ export class Connection implements Outlet, Watched {
 
   /** Reads on when what stopped it is over: publishes under way, packets that Aedes has not read, answers that the client has not. */
   #releaseIfRoom(): void {
-    if (!this.#held || this.state !== 'open' || !this.#hasRoom(0.5)) return
+    if (!this.#cutter.isHeld || this.state !== 'open' || !this.#inbounds.hasRoom(0.5)) return
     if (this.transport.unsentBytes > unsentBytesMin) return
     if ((this.#stream?.waitingBytes ?? 0) <= aedesUnreadBytesMax) this.#release()
   }
@@ -476,7 +354,7 @@ export class Connection implements Outlet, Watched {
       return undefined
     }
     if (this.identity?.expiresTs !== undefined && Date.now() >= this.identity.expiresTs) this.close('the token has expired')
-    else if (this.keepaliveMs > 0 && !this.#held && nowMs >= this.#heardMs + this.keepaliveMs)
+    else if (this.keepaliveMs > 0 && !this.#cutter.isHeld && nowMs >= this.#heardMs + this.keepaliveMs)
       this.#lost(`nothing heard for ${this.keepaliveMs} ms [MQTT-3.1.2-24]`)
     else if (this.#isStuck(nowMs)) this.#lost(`nothing read for ${config.slowClientMs} ms`)
     return this.#nextCheckMs(nowMs)
@@ -503,7 +381,7 @@ export class Connection implements Outlet, Watched {
     if (this.state === 'closed') return
     const wasOpen = this.state === 'open'
     this.state = 'closed'
-    this.#rest.take()
+    this.#cutter.stop()
     this.#outbox.clear()
     this.world.deadlines.forget(this)
     this.world.logger.debug({ ...this.description(), why }, 'connection closed')

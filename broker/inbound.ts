@@ -28,7 +28,7 @@ export class Inbound implements RoutedPublish {
     if (outcome.kind === 'unavailable') return connection.close(outcome.why)
     const ack = ackOf(outcome, this.caller.user, this.topic)
     if (ack !== undefined) connection.session?.sendControl(ackTopic(this.caller.user), ack)
-    connection.settled(this.payload.length)
+    connection.settled(this)
   }
 
   reply(topic: string, payload: string): void {

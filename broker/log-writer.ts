@@ -7,6 +7,7 @@
  */
 
 import { applyEffects, type Conversation, ConversationCache } from './conversation.js'
+import { Doubts } from './doubts.js'
 import { type Refusal, refuse } from './errors.js'
 import type { Logger } from './logger.js'
 import type { ConversationAppend, Effect, LogEntry, Retransmit, Store } from './store/store.js'
@@ -99,6 +100,7 @@ export class LogWriter {
   #closing = false
   #backoffMs = 0
   #idle: (() => void)[] = []
+  readonly #doubts = new Doubts()
   readonly conversations: ConversationCache
   readonly #options: LogWriterOptions
   readonly #now: () => number
@@ -209,7 +211,7 @@ export class LogWriter {
     this.#sequence(taken, batch)
     let lost: Set<ConversationId> | undefined
     if (batch.appends.size > 0) {
-      const conflicts = await store.log.append([...batch.appends.values()])
+      const conflicts = await this.#append(batch)
       if (conflicts.length > 0) lost = new Set(conflicts)
     }
     observeAppendSeconds?.((performance.now() - started) / 1000)
@@ -220,6 +222,31 @@ export class LogWriter {
     await this.#answerDuplicates(batch)
     observe?.('stored', batch.written.length)
     observe?.('refused', batch.refused.length)
+  }
+
+  async #append({ appends, written }: Batch): Promise<ConversationId[]> {
+    try {
+      const conflicts = await this.#options.store.log.append([...appends.values()])
+      for (const conv of appends.keys()) if (!conflicts.includes(conv)) this.#doubts.settle(conv)
+      return conflicts
+    } catch (error) {
+      for (const { conv, entries } of appends.values()) {
+        const head = (entries[0] as LogEntry).seq - 1
+        const attempts = written.filter(({ queued }) => queued.operation.conv === conv)
+        this.#doubts.note(conv, head, attempts)
+      }
+      throw error
+    }
+  }
+
+  /** What an earlier append has written, though it failed, goes to the live sessions before anything newer. */
+  async #dispatchLate(taken: readonly Queued[]): Promise<void> {
+    for (const conv of new Set(taken.map(({ operation }) => operation.conv))) {
+      if (!this.#doubts.has(conv)) continue
+      const { head } = this.conversations.peek(conv) ?? (this.#loaded.get(conv) as Conversation)
+      const late = await this.#doubts.resolve(conv, head, this.#options.store.log)
+      for (const { entry, effects } of late) this.#dispatch(conv, entry, effects)
+    }
   }
 
   /** Everything that deciding needs and only the store knows: states of conversations, earlier sends, targets. */
@@ -235,6 +262,7 @@ export class LogWriter {
     }
     this.#loaded.clear()
     for (const [conv, load] of loads) this.#loaded.set(conv, await load)
+    if (this.#doubts.size > 0) await this.#dispatchLate(taken)
     this.#sent = await log.findSentAll(taken.map(({ operation }) => operation))
     for (let i = 0; i < taken.length; i++) {
       const { conv, isRetry, retransmit } = (taken[i] as Queued).operation
@@ -326,7 +354,7 @@ export class LogWriter {
   }
 
   #answer(batch: Batch): void {
-    const { dispatch, logger } = this.#options
+    const { logger } = this.#options
     for (const { queued, entry, effects } of batch.written) {
       const { operation } = queued
       try {
@@ -334,11 +362,7 @@ export class LogWriter {
       } catch (error) {
         logger.error({ err: error, conv: operation.conv, seq: entry.seq }, 'a stored message could not be acknowledged')
       }
-      try {
-        dispatch(operation.conv, entry, effects)
-      } catch (error) {
-        logger.error({ err: error, conv: operation.conv, seq: entry.seq }, 'a stored message could not be dispatched')
-      }
+      this.#dispatch(operation.conv, entry, effects)
     }
     for (const { operation, error } of batch.refused) {
       try {
@@ -346,6 +370,14 @@ export class LogWriter {
       } catch (fault) {
         logger.error({ err: fault, conv: operation.conv }, 'a refusal could not be answered')
       }
+    }
+  }
+
+  #dispatch(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
+    try {
+      this.#options.dispatch(conv, entry, effects)
+    } catch (error) {
+      this.#options.logger.error({ err: error, conv, seq: entry.seq }, 'a stored message could not be dispatched')
     }
   }
 

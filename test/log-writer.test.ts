@@ -134,7 +134,7 @@ t.test('a store that is away for a while costs nothing but time', async (t) => {
 t.test('an append that was done and not answered is not done again', async (t) => {
   const store = new FaultyStore()
   store.failsAfterwards = 1
-  const { outcomes, send } = createWriter(store)
+  const { outcomes, dispatched, send } = createWriter(store)
   send(direct, 'alice', 'a1')
   send(direct, 'alice', 'a2')
   await eventually(() => outcomes.length === 2)
@@ -143,6 +143,9 @@ t.test('an append that was done and not answered is not done again', async (t) =
     { kind: 'duplicate', name: `${direct} alice a1`, seq: 1 },
     { kind: 'duplicate', name: `${direct} alice a2`, seq: 2 },
   ])
+  send(direct, 'alice', 'a3')
+  await eventually(() => outcomes.length === 3)
+  t.same(dispatched, [`${direct} 1`, `${direct} 2`, `${direct} 3`], 'and live sessions get it, once')
 })
 
 t.test('another writer was faster: what lost is written behind, in its order', async (t) => {
@@ -321,7 +324,7 @@ t.test('at random: each is answered once, in order per sender, and stored once',
       }
       if (choice === 3) await new Promise(setImmediate)
     }
-    const { outcomes, send } = createWriter(store)
+    const { outcomes, dispatched, send } = createWriter(store)
     const convs = ['u/alice/bob', 'u/alice/carol', 'u/bob/carol']
     let sent = 0
     for (let step = 0; step < 200; step++) {
@@ -337,6 +340,9 @@ t.test('at random: each is answered once, in order per sender, and stored once',
       const names = entries.map(({ from, id }) => `${from} ${id}`)
       if (gaps.length > 0) return t.same(gaps, [], conv)
       if (new Set(names).size !== names.length) return t.same(names, [...new Set(names)], conv)
+      const own = entries.filter(({ from }) => from !== 'x').map(({ seq }) => `${conv} ${seq}`)
+      const told = dispatched.filter((each) => own.includes(each))
+      if (told.join() !== own.join()) return t.same(told, own, `${conv}: each is dispatched once, in order`)
     }
   }
 })
