@@ -205,7 +205,7 @@ export class LogWriter {
   }
 
   async #commit(taken: Queued[]): Promise<void> {
-    const { store, observe, observeAppendSeconds } = this.#options
+    const { observe, observeAppendSeconds } = this.#options
     const started = performance.now()
     const batch = await this.#prepare(taken)
     this.#sequence(taken, batch)
