@@ -13,6 +13,7 @@ import type { Logger } from './logger.js'
 import type { ConversationAppend, Effect, LogEntry, Retransmit, Store } from './store/store.js'
 import { StoreUnavailable } from './store/store.js'
 import type { ConversationId } from './topics.js'
+import { type Queued, WriteQueue } from './write-queue.js'
 
 /** What one operation writes. */
 export interface Plan {
@@ -62,21 +63,10 @@ export interface LogWriterOptions {
   now?: () => number
 }
 
-const batchMax = 4_096
-const batchBytesMax = 8 * 1024 * 1024
-/** Operations that may wait; beyond, clients are told to come back. */
-const queueMax = 200_000
-const queueBytesMax = 256 * 1024 * 1024
 /** A send without id is recognised again for this long. */
 const retransmitMsMax = 24 * 3_600_000
 const backoffMinMs = 50
 const backoffMaxMs = 1_000
-
-interface Queued {
-  operation: Operation
-  sinceMs: number
-  bytes: number
-}
 
 interface Written {
   queued: Queued
@@ -94,8 +84,7 @@ interface Batch {
 }
 
 export class LogWriter {
-  #queue: Queued[] = []
-  #queueBytes = 0
+  readonly #queue = new WriteQueue()
   #running = false
   #closing = false
   #backoffMs = 0
@@ -123,10 +112,8 @@ export class LogWriter {
   /** `bytes`: about what the entry takes, for the bound of a batch. */
   submit(operation: Operation, bytes: number): void {
     if (this.#closing) return operation.failed('the server is shutting down')
-    if (this.#queue.length >= queueMax || this.#queueBytes >= queueBytesMax)
-      return operation.refused(refuse('busy', 'too many messages wait for the store; send again later'))
+    if (this.#queue.isFull) return operation.refused(refuse('busy', 'too many messages wait for the store; send again later'))
     this.#queue.push({ operation, sinceMs: performance.now(), bytes })
-    this.#queueBytes += bytes
     if (!this.#running) {
       this.#running = true
       setImmediate(() => this.#loop())
@@ -139,27 +126,9 @@ export class LogWriter {
     if (this.#running) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 
-  #setQueue(queue: Queued[]): void {
-    this.#queue = queue
-    this.#queueBytes = queue.reduce((sum, { bytes }) => sum + bytes, 0)
-  }
-
-  #take(): Queued[] {
-    let bytes = 0
-    let count = 0
-    while (count < this.#queue.length && count < batchMax && bytes < batchBytesMax) bytes += (this.#queue[count++] as Queued).bytes
-    this.#queueBytes -= bytes
-    if (count === this.#queue.length) {
-      const all = this.#queue
-      this.#queue = []
-      return all
-    }
-    return this.#queue.splice(0, count)
-  }
-
   async #loop(): Promise<void> {
     while (this.#queue.length > 0) {
-      const taken = this.#take()
+      const taken = this.#queue.take()
       try {
         await this.#commit(taken)
         this.#backoffMs = 0
@@ -180,28 +149,12 @@ export class LogWriter {
     if (this.healthy)
       logger.error({ err: error, waiting: taken.length }, 'the store does not take messages; nothing is acknowledged until it does')
     if (!(error instanceof StoreUnavailable)) logger.error({ err: error }, 'unexpected fault of an append')
-    const { kept, givenUp } = this.#giveUp(taken.concat(this.#queue), performance.now() - retryMs)
-    this.#setQueue(kept)
+    this.#queue.putBack(taken)
+    const givenUp = this.#queue.giveUp(this.#closing ? Number.POSITIVE_INFINITY : performance.now() - retryMs)
     for (const { operation } of givenUp) operation.failed('the store cannot be written')
     observe?.('failed', givenUp.length)
     this.#backoffMs = Math.min(Math.max(this.#backoffMs * 2, backoffMinMs), backoffMaxMs)
     await new Promise((resolve) => setTimeout(resolve, this.#backoffMs))
-  }
-
-  /** With what waited too long goes all that its sender sent since: it must not be stored before what the client sends again. */
-  #giveUp(waiting: Queued[], giveUpMs: number): { kept: Queued[]; givenUp: Queued[] } {
-    const kept: Queued[] = []
-    const givenUp: Queued[] = []
-    const senders = new Set<string>()
-    for (const queued of waiting) {
-      const sender = `${queued.operation.from}/${queued.operation.device}`
-      if (queued.sinceMs > giveUpMs && !this.#closing && !senders.has(sender)) kept.push(queued)
-      else {
-        senders.add(sender)
-        givenUp.push(queued)
-      }
-    }
-    return { kept, givenUp }
   }
 
   async #commit(taken: Queued[]): Promise<void> {
@@ -350,7 +303,7 @@ export class LogWriter {
       again.push(duplicate.queued)
       return false
     })
-    this.#setQueue(again.concat(this.#queue))
+    this.#queue.putBack(again)
   }
 
   #answer(batch: Batch): void {

@@ -120,7 +120,6 @@ t.test('promises hold through faults', { timeout: timeoutMs }, async (t) => {
     await delay(random(12))
   }
 
-  t.comment(`heal at ${Math.round(performance.now())} ms`)
   await restarting
   await server.kill()
   await server.start()
@@ -133,7 +132,6 @@ t.test('promises hold through faults', { timeout: timeoutMs }, async (t) => {
   const state = () => clients.map((client) => `${client.name} ready=${client.isReady} unsettled=${client.unsettled}`).join(', ')
   await eventually(() => settled() || Promise.reject(state()), { timeoutMs: healMsMax, what: 'everything is acknowledged' })
 
-  t.comment(`acked at ${Math.round(performance.now())} ms`)
   // A last message in every conversation: who has it has, by order, all that was before it.
   const convs = [
     ...users.flatMap((a) => users.filter((b) => a < b).map((b) => [a, `u/${b}`] as const)),
@@ -176,7 +174,6 @@ t.test('promises hold through faults', { timeout: timeoutMs }, async (t) => {
     const own = all.filter((conv) => conv.startsWith('g/') || conv.split('/').includes(user))
     reads.push(...(await readAll(server, user, own)))
   }
-  t.comment(`read at ${Math.round(performance.now())} ms`)
   const connections = clients.flatMap((client) => client.connections)
   for (const client of clients) client.stop()
   const closed = new Set(connections.filter(({ closedAt }) => closedAt !== undefined))
@@ -185,7 +182,6 @@ t.test('promises hold through faults', { timeout: timeoutMs }, async (t) => {
   const judged = connections.map((connection) => (closed.has(connection) ? connection : { ...connection, closedAt: undefined }))
   const sends = clients.flatMap((client) => client.sends)
   const faults = check({ sends, connections: judged, reads, log })
-  t.comment(`judged at ${Math.round(performance.now())} ms`)
   const received = connections.reduce((sum, connection) => sum + connection.received.length, 0)
   t.comment(`${sends.length} sends, ${received} receipts over ${connections.length} connections, ${kills} kills`)
   t.same(faults, [])

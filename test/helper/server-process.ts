@@ -71,8 +71,8 @@ export class ServerProcess {
     const kill = () => this.#child?.kill('SIGKILL')
     process.once('exit', kill)
     owner.teardown(async () => {
-      process.removeListener('exit', kill)
       await this.kill()
+      process.removeListener('exit', kill)
     })
   }
 
@@ -91,6 +91,7 @@ export class ServerProcess {
 
   /** Starts the process and does not wait for it. */
   spawn(): void {
+    if (this.isUp) throw new Error(`it runs already, as process ${this.pid}`)
     this.mqttPort = 0
     const child = spawn(process.execPath, [cli, 'start'], {
       env: {

@@ -1,0 +1,78 @@
+/**
+ * The operations that wait for the log, in the order in which they came. Bounded in number and bytes; gives batches, and lets go of
+ * what has waited too long. Owned by the log writer.
+ */
+import type { Operation } from './log-writer.js'
+
+export interface Queued {
+  operation: Operation
+  sinceMs: number
+  bytes: number
+}
+
+const batchMax = 4_096
+const batchBytesMax = 8 * 1024 * 1024
+/** Beyond, clients are told to come back. */
+const queueMax = 200_000
+const queueBytesMax = 256 * 1024 * 1024
+
+const senderOf = ({ operation }: Queued): string => `${operation.from}/${operation.device}`
+
+export class WriteQueue {
+  #waiting: Queued[] = []
+  #bytes = 0
+
+  get length(): number {
+    return this.#waiting.length
+  }
+
+  get isFull(): boolean {
+    return this.#waiting.length >= queueMax || this.#bytes >= queueBytesMax
+  }
+
+  push(queued: Queued): void {
+    this.#waiting.push(queued)
+    this.#bytes += queued.bytes
+  }
+
+  /** Takes the next batch. */
+  take(): Queued[] {
+    const waiting = this.#waiting
+    let bytes = 0
+    let count = 0
+    while (count < waiting.length && count < batchMax && bytes < batchBytesMax) bytes += (waiting[count++] as Queued).bytes
+    this.#bytes -= bytes
+    if (count < waiting.length) return waiting.splice(0, count)
+    this.#waiting = []
+    return waiting
+  }
+
+  /** Puts what was taken back to the front, in its old order. */
+  putBack(taken: readonly Queued[]): void {
+    this.#set(taken.concat(this.#waiting))
+  }
+
+  /**
+   * Takes all that has waited since before `giveUpMs`, and with it all that its sender sent since: that must not be stored before what
+   * the client sends again.
+   */
+  giveUp(giveUpMs: number): Queued[] {
+    const senders = new Set<string>()
+    const kept: Queued[] = []
+    const givenUp: Queued[] = []
+    for (const queued of this.#waiting) {
+      if (queued.sinceMs > giveUpMs && !senders.has(senderOf(queued))) kept.push(queued)
+      else {
+        senders.add(senderOf(queued))
+        givenUp.push(queued)
+      }
+    }
+    this.#set(kept)
+    return givenUp
+  }
+
+  #set(waiting: Queued[]): void {
+    this.#waiting = waiting
+    this.#bytes = waiting.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+}
