@@ -1,11 +1,12 @@
 #!/usr/bin/env -S node --max-semi-space-size=64
 /**
- * The command line: `parley start` (the default) and `parley token`. What the operator got wrong is answered with
+ * The command line: `parley start` (the default), `parley token` and `parley prove`. What the operator got wrong is answered with
  * a readable report on stderr and exit code 2; only a fault of the program shows a stack trace and exits with 1.
  */
 import { readFileSync } from 'node:fs'
 import { basename, relative } from 'node:path'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import type { RawProveOptions } from '../audit/options.js'
 import { createBanner, demoUsers } from './banner.js'
 import { type Config, describeConfig, isLoopback, readConfig } from './config.js'
 import { OperatorError } from './operator-error.js'
@@ -104,6 +105,19 @@ function createProgram(): Command {
     .option('--data-dir <path>', 'where the generated secret is, in place of PARLEY_DATA_DIR')
     .option('--json', 'print {"user", "token", "expires_ts"} instead of the bare token')
     .action(token)
+  program
+    .command('prove')
+    .description('run the fault audit on a server of its own with your settings; exit code 1 when a promise was broken')
+    .option('--minutes <n>', 'how long people talk and faults are done', '2')
+    .option('--seed <n>', 'of the schedule; repeats the faults of another run')
+    .option('--faults <list>', 'all, none, or a comma list of kinds; a minus takes one out: all,-disk', 'all')
+    .option('--users <n>', 'virtual users; groups have up to 500 of them', '300')
+    .option('--rate <n>', 'messages a second', '300')
+    .option('--keep <folder>', 'keep the history there')
+    .option('--html <file>', 'write the report as a page')
+    .option('--json <file>', 'write the verdict as JSON; - is standard output')
+    .option('--judge <history>', 'judge a kept history again instead of running')
+    .action(async (options: RawProveOptions) => (await import('../audit/main.js')).prove(options))
   return program
 }
 

@@ -5,9 +5,10 @@
 import { createServer, type Socket } from 'node:net'
 import t from 'tap'
 import { Crew } from '../loadtest/crew.js'
+import type { Faults } from '../loadtest/faults.js'
 import { encodeFrame, encodePublish, FrameReader, packet } from '../loadtest/frames.js'
 import type { Audit, LoadJob } from '../loadtest/orders.js'
-import type { Dialect, Faults } from '../loadtest/participant.js'
+import type { Dialect } from '../loadtest/participant.js'
 
 type Fault =
   | 'none'
@@ -134,8 +135,9 @@ async function auditOf(fault: Fault, dialect: Dialect): Promise<Audit> {
   const broker = faultyBroker(fault, dialect)
   const port = await broker.listen()
   const job: LoadJob = {
-    ...{ scenario: 'direct', clients: 2, members: 0, senders: 0, offline: 0, frozen: 0, inFlight: 4, bodyBytes: 60 },
-    ...{ host: '127.0.0.1', port, dialect, secret: 'secret-of-this-test', prefix: 'audit', process: 0, processes: 1, drainMs: 400 },
+    ...{ scenario: 'direct', clients: 2, members: 0, senders: 0, offline: 0, frozen: 0, messages: 0, inFlight: 4, bodyBytes: 60 },
+    ...{ persistent: false, rampMs: 0, endpoint: { transport: 'tcp', host: '127.0.0.1', port, path: '/mqtt' } },
+    ...{ dialect, secret: 'secret-of-this-test', prefix: 'audit', process: 0, processes: 1, drainMs: 400 },
   }
   const crew = new Crew(job)
   try {

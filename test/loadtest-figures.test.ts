@@ -1,11 +1,11 @@
 /** Quantiles agree with those of perf_hooks, windows are differences of snapshots, medians are medians, wrong flags are named. */
 import { createHistogram } from 'node:perf_hooks'
 import t from 'tap'
+import { noFaults } from '../loadtest/faults.js'
+import type { Figures } from '../loadtest/figures.js'
 import { LatencyHistogram } from '../loadtest/latency-histogram.js'
 import { parseOptions, type RawOptions } from '../loadtest/options.js'
-import { noFaults } from '../loadtest/participant.js'
 import { renderAudit, renderTable, spreadOf } from '../loadtest/report.js'
-import type { Figures } from '../loadtest/run.js'
 
 t.test('quantiles within 1 % of the histogram of perf_hooks', async (t) => {
   const seed = Date.now() % 1e6
@@ -99,7 +99,7 @@ t.test('flags', async (t) => {
     [{ inflight: 'x' }, /--inflight is x; it must be a number/],
     [{ runs: '1.5' }, /--runs is 1.5; it must be a whole number/],
     [{ bytes: '10' }, /--bytes is 10/],
-    [{ against: ['emqx'] }, /--against is emqx; there are aedes, mosquitto, sink/],
+    [{ against: ['emqx'] }, /--against is emqx; there are aedes, aedes-redis, mosquitto, sink/],
     [{ url: 'mqtt://x' }, /--url needs --secret/],
     [{ peerOnly: 'sink', against: ['aedes'] }, /exclude each other/],
     [{ brokerEnv: ['A'] }, /--broker-env is A/],

@@ -115,9 +115,12 @@ export class LmdbDirectory implements Directory {
         const before = rows.get(rowKey(user, conv, rowField.read))
         if (before === undefined || seq > decodeSeq(before)) rows.put(rowKey(user, conv, rowField.read), encodeSeq(seq))
       }
-    })
+    }, positions.length * positionBytesMax)
   }
 }
+
+/** A row with the longest names. */
+const positionBytesMax = 300
 
 /** JSON leaves out the role of a past member. */
 function decodeMember(value: Buffer): MemberRecord {

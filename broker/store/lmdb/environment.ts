@@ -35,14 +35,15 @@ export interface EnvironmentOptions {
   /** Addresses reserved for the file, not disk: the file grows as it is filled. */
   mapBytesMax: number
   logger: Logger | undefined
-  /** With less room than this on the disk nothing is written. */
+  /** With less room than this on the disk nothing is written; by default an eighth of the disk, at most 32 MiB. */
   freeBytesMin?: number | undefined
 }
 
 /** A disk that does not answer for so long is reported; the commit itself goes on and decides what happens to it. */
 const commitMsMax = 30_000
-/** `check` fails at a little more than this, before appends do. */
-const freeBytesMinDefault = 32 * 1024 * 1024
+const freeBytesLeast = 256 * 1024
+const freeBytesMost = 32 * 1024 * 1024
+const freeShare = 8
 const growthMax = 4
 const schema = 1
 const tablesMax = 16
@@ -65,11 +66,11 @@ export class Environment {
   #stuck: string | undefined
   #closed = false
 
-  constructor({ dir, mapBytesMax, logger, freeBytesMin = freeBytesMinDefault }: EnvironmentOptions) {
+  constructor({ dir, mapBytesMax, logger, freeBytesMin }: EnvironmentOptions) {
     this.dir = dir
-    this.#freeBytesMin = freeBytesMin
     this.#logger = logger
     mkdirSync(dir, { recursive: true, mode: 0o700 })
+    this.#freeBytesMin = freeBytesMin ?? freeBytesOf(dir)
     assertLmdbFile(join(dir, 'data.mdb'))
     const binary = { encoding: 'binary', keyEncoding: 'binary' } as const
     this.#root = open<Buffer, Buffer>({
@@ -118,8 +119,8 @@ export class Environment {
   }
 
   /** Runs `work` inside a write transaction: it sees every write made before it. For what reads before it writes. */
-  transact(work: () => void): Promise<void> {
-    return this.#write(() => this.#root.transaction(work))
+  transact(work: () => void, bytes = 0): Promise<void> {
+    return this.#write(() => this.#root.transaction(work), bytes)
   }
 
   /** Rejects unless a write can be committed now and there is room for more. */
@@ -149,10 +150,14 @@ export class Environment {
    * can kill the process. Settling and copied pages make a commit larger than what is put.
    */
   #assertRoom(bytes: number): void {
+    if (this.roomBytes(bytes) >= 0) return
+    this.#fail(`the disk is full: ${this.#freeBytesMin} bytes must stay free`)
+  }
+
+  /** Room on the disk for more than a write of so many bytes; below 0 when it is not even enough for that. */
+  roomBytes(bytes: number): number {
     const { bavail, bsize } = this.#statfs()
-    if (bavail * bsize < this.#freeBytesMin + bytes * growthMax) {
-      this.#fail(`the disk has only ${bavail * bsize} bytes left, and ${this.#freeBytesMin} must stay free`)
-    }
+    return bavail * bsize - this.#freeBytesMin - bytes * growthMax
   }
 
   #statfs(): { bavail: number; bsize: number } {
@@ -212,6 +217,12 @@ export class Environment {
   #fail(why: string, cause?: unknown): never {
     throw new StoreUnavailable(this.#sentence(why), cause === undefined ? undefined : { cause })
   }
+}
+
+/** What must stay free on the disk of `dir`. */
+function freeBytesOf(dir: string): number {
+  const { blocks, bsize } = statfsSync(dir)
+  return Math.min(Math.max((blocks * bsize) / freeShare, freeBytesLeast), freeBytesMost)
 }
 
 const nothing = (): void => undefined

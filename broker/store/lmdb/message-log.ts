@@ -90,11 +90,12 @@ export class LmdbMessageLog implements MessageLog {
     const segments = accepted.flatMap(({ conv, entries }) => writeRecord(arena, conv, entries))
     const journal = arena.slice()
     const cost = segments.reduce((sum, segment) => sum + costOf(segment), 0)
+    const room = this.#environment.roomBytes(bytes) / settleGrowth
     let settled: Settled | undefined
     const write = (): void => {
       if (segments.length > 0) this.#tables.journal.put(recordKey(record), journal)
       for (const append of accepted) this.#putDirectory(append)
-      settled = settleSome(this.#recent, this.#tables, this.#directory, cost * settleRatio)
+      settled = settleSome(this.#recent, this.#tables, this.#directory, { cost: cost * settleRatio, bytes: room })
     }
     const remember = (): void => {
       this.#record = record
@@ -188,6 +189,9 @@ export class LmdbMessageLog implements MessageLog {
     }
   }
 }
+
+/** A settled byte may need so many on the disk, for index pages and copies. */
+const settleGrowth = 3
 
 /** Sends without id that are remembered per session: as many as a client may have under way. */
 const retransmitsMax = 256

@@ -8,6 +8,9 @@ import { decodeSeq, encodeSeq } from './bytes.js'
 import type { Environment, Table } from './environment.js'
 import { plainKey, plainRange, textsOf } from './keys.js'
 
+/** A row with the longest names. */
+const cursorBytesMax = 300
+
 export interface SessionTables {
   sessions: Table
   cursors: Table
@@ -47,7 +50,7 @@ export class LmdbSessionStore implements SessionStore {
       this.#clear(user, device)
       sessions.put(plainKey(user, device), Buffer.from(JSON.stringify(record)))
       for (const [conv, seq] of cursors) table.put(plainKey(user, device, conv), encodeSeq(seq))
-    })
+    }, cursors.size * cursorBytesMax)
   }
 
   async cursors(user: string, device: string): Promise<Map<ConversationId, number>> {
@@ -75,7 +78,7 @@ export class LmdbSessionStore implements SessionStore {
         }
         if (exists) table.put(plainKey(user, device, conv), encodeSeq(seq))
       }
-    })
+    }, cursors.length * cursorBytesMax)
   }
 
   remove(user: string, device: string): Promise<void> {

@@ -23,19 +23,40 @@ export interface Settled {
 /** A chunk ends with the segment that brings it over this. */
 const chunkBytesMax = 64 * 1024
 
-/** Puts conversations worth about `cost` into the tables; undefined when there is nothing to settle. */
-export function settleSome(recent: Recent, tables: SettleTables, directory: DirectoryTables, cost: number): Settled | undefined {
+export interface SettleBudget {
+  /** About so much is moved. */
+  cost: number
+  /** A conversation that takes more than is left of this stays where it is, until the disk has room for it. */
+  bytes: number
+}
+
+/** A message's row in the index, key and page share included. */
+const indexRowBytes = 160
+
+function bytesOf({ segments, sent }: RecentConversation): number {
+  let bytes = 0
+  for (const segment of segments) bytes += segment.bytes.length
+  for (const ids of sent.values()) bytes += ids.size * indexRowBytes
+  return bytes
+}
+
+/** Puts conversations into the tables as far as the budget goes; undefined when nothing is settled. */
+export function settleSome(recent: Recent, tables: SettleTables, directory: DirectoryTables, budget: SettleBudget): Settled | undefined {
   const { settling } = recent
   if (settling === undefined) return undefined
   const moved: ConversationId[] = []
   let spent = 0
+  let room = budget.bytes
   for (const [conv, conversation] of settling.conversations) {
+    room -= bytesOf(conversation)
+    if (room < 0) break
     putChunks(tables.chunks, conv, conversation.segments)
     putSent(tables.sent, directory.rows, conv, conversation)
     moved.push(conv)
     spent += conversation.cost
-    if (spent >= cost) break
+    if (spent >= budget.cost) break
   }
+  if (moved.length === 0) return undefined
   const isLast = moved.length === settling.conversations.size
   if (isLast) removeRecords(tables.journal, settling)
   return {
