@@ -1,82 +1,133 @@
 /** All clients of one load process, and what they do in each phase of a run. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Connector } from './connector.js'
+import { type Faults, noFaults } from './faults.js'
 import { LatencyHistogram } from './latency-histogram.js'
-import { LeanClient } from './lean-client.js'
-import type { Audit, LoadJob, Reading, SentCounts } from './orders.js'
-import { createReaders, noFaults, Participant, type Tally } from './participant.js'
+import { callMethod } from './method-call.js'
+import { MixedLife } from './mixed-life.js'
+import type { Audit, ConnectResult, LoadJob, Orders, Reading, ReturnResult, SentCounts } from './orders.js'
+import { Pacer } from './pacer.js'
+import { createReaders, Participant, type ParticipantOptions, type Readers } from './participant.js'
+import { planBacklog } from './scenarios/backlog.js'
 import { planDirect } from './scenarios/direct.js'
 import { planGroup } from './scenarios/group.js'
+import { planMixed } from './scenarios/mixed.js'
 import type { ClientPlan, Plan } from './scenarios/plan.js'
-import { createTokenSigner } from './token.js'
+import { Tally } from './tally.js'
 
-const device = 'load'
 const connectsAtOnce = 32
-const pingMs = 30_000
+/** Each client pings once in so many seconds; they take turns. */
+const pingTurns = 60
 /** How long a late duplicate is waited for once everything has arrived. */
 const graceMs = 300
 const notesMax = 20
 const groupMembersPerCall = 500
 
 function planFor(job: LoadJob): Plan {
-  if (job.scenario === 'direct') return planDirect(job, job.prefix)
-  return planGroup(job, job.prefix, job.dialect === 'plain' ? 'echo' : 'no-echo')
+  const echo = job.dialect === 'plain' ? 'echo' : 'no-echo'
+  if (job.scenario === 'group') return planGroup(job, job.prefix, echo)
+  if (job.scenario === 'backlog') return planBacklog(job, job.prefix)
+  if (job.mixed !== undefined) return planMixed(job.clients, job.mixed, job.prefix, echo)
+  return planDirect(job, job.prefix)
 }
 
-const newTally = (): Tally => ({ confirmed: 0, delivered: 0, latency: new LatencyHistogram() })
+/** A clock that all processes of the machine share. */
+const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6
 
 export class Crew {
   readonly #job: LoadJob
   readonly #plan: Plan
-  readonly #sign: (user: string) => Promise<string>
+  readonly #mine: ClientPlan[]
+  readonly #connector: Connector
   readonly #participants: Participant[] = []
-  readonly #online = newTally()
-  readonly #frozen = newTally()
+  readonly #online = new Tally()
+  readonly #frozen = new Tally()
+  readonly #faults = noFaults()
+  readonly #notes: string[] = []
+  readonly #pacer: Pacer | undefined
+  readonly #life: MixedLife | undefined
+  readonly #starting: NodeJS.Timeout[] = []
+  #senders: Participant[] = []
+  #turn = 0
+  #connected = 0
   #pinger: NodeJS.Timeout | undefined
 
   constructor(job: LoadJob) {
     this.#job = job
     this.#plan = planFor(job)
-    this.#sign = createTokenSigner(job.secret)
+    const { processes, process, rate, rampMs } = job
+    this.#mine = this.#plan.clients.filter(({ share }) => share % processes === process)
+    this.#connector = new Connector(job)
+    const weightOf = (clients: ClientPlan[]): number => clients.reduce((sum, { sends, weight }) => sum + (sends.length > 0 ? weight : 0), 0)
+    const part = weightOf(this.#mine) / Math.max(Number.MIN_VALUE, weightOf(this.#plan.clients))
+    if (job.mixed !== undefined) {
+      this.#life = new MixedLife(job.mixed, {
+        part,
+        process,
+        rampMs,
+        rate: (rate ?? 0) * part,
+        connector: this.#connector,
+        dialect: job.dialect,
+      })
+    } else if (rate !== undefined) {
+      this.#pacer = new Pacer({ perSecond: rate * part, rampMs, phase: process / processes, fire: (stamp) => this.#fire(stamp) })
+    }
   }
 
-  async connect(): Promise<void> {
-    const { processes, process } = this.#job
-    const mine = this.#plan.clients.filter(({ share }) => share % processes === process)
+  async connect(): Promise<ConnectResult> {
+    const startedMs = nowMs()
+    const connack = new LatencyHistogram()
+    const subscribing: Participant[] = []
     const readers = createReaders(this.#job.dialect)
-    const waiting = [...mine]
-    const connectNext = async (): Promise<void> => {
-      for (let plan = waiting.shift(); plan !== undefined; plan = waiting.shift()) {
-        const client = await this.#open(plan)
-        if (plan.role === 'offline') {
-          await client.disconnect()
-          continue
-        }
-        const tally = plan.role === 'frozen' ? this.#frozen : this.#online
-        const { dialect, inFlight, bodyBytes } = this.#job
-        this.#participants.push(new Participant(plan, client, { dialect, inFlight, bodyBytes, readers, tally }))
+    await inParallel(this.#mine, async (plan) => {
+      const { client, micros } = await this.#connector.connect(plan)
+      connack.record(micros)
+      this.#connected++
+      const tally = plan.role === 'frozen' ? this.#frozen : this.#online
+      subscribing.push(new Participant(plan, client, this.#participantOptions(readers, tally)))
+    })
+    const endedMs = nowMs()
+    await inParallel(subscribing, async (participant) => {
+      await this.#connector.subscribe(participant.plan, participant.client, 'new-session')
+      const { role } = participant.plan
+      if (role === 'offline' || role === 'returning') await participant.client.disconnect()
+      if (role !== 'offline') this.#participants.push(participant)
+    })
+    this.#keepAlive()
+    return { startedMs, endedMs, connected: this.#mine.length, connack: connack.snapshot() }
+  }
+
+  /** All members have been connected once. */
+  async prepare(): Promise<void> {
+    if (this.#job.dialect === 'plain') return
+    for (const { id, owner, members } of this.#plan.groups) {
+      const client = this.#participants.find(({ plan }) => plan.user === owner)?.client
+      if (client === undefined) continue
+      await callMethod(client, 'group.create', { group: id, name: 'load test', members: members.slice(0, groupMembersPerCall) })
+      for (let at = groupMembersPerCall; at < members.length; at += groupMembersPerCall) {
+        await callMethod(client, 'group.add', { group: id, users: members.slice(at, at + groupMembersPerCall) })
       }
     }
-    await Promise.all(Array.from({ length: connectsAtOnce }, connectNext))
-    this.#pinger = setInterval(() => {
-      for (const { client } of this.#participants) client.ping()
-    }, pingMs)
   }
 
-  /** Creates the group, if there is one and the broker knows groups; all members have been connected once. */
-  async prepare(): Promise<void> {
-    const { group } = this.#plan
-    if (group === undefined || this.#job.dialect === 'plain') return
-    const owner = this.#participants.find(({ plan }) => plan.user === group.owner)
-    if (owner === undefined) throw new Error(`${group.owner} is not a client of this process`)
-    const first = group.members.slice(0, groupMembersPerCall)
-    await call(owner.client, 'group.create', { group: group.id, name: 'load test', members: first })
-    for (let at = groupMembersPerCall; at < group.members.length; at += groupMembersPerCall) {
-      await call(owner.client, 'group.add', { group: group.id, users: group.members.slice(at, at + groupMembersPerCall) })
+  start(quota?: number): void {
+    this.#life?.start(this.#participants)
+    if (this.#life !== undefined) return
+    this.#senders = this.#participants.filter(({ plan }) => plan.sends.length > 0)
+    if (this.#pacer !== undefined && quota === undefined) this.#pacer.start()
+    else {
+      // In a ramp the closed loops open one after the other.
+      const stepMs = this.#job.rampMs / Math.max(1, this.#senders.length)
+      this.#senders.forEach((sender, index) => {
+        if (stepMs === 0) sender.start(quota)
+        else this.#starting.push(setTimeout(() => sender.start(quota), stepMs * index))
+      })
     }
   }
 
-  start(): void {
-    for (const participant of this.#participants) participant.start()
+  mark(): void {
+    this.#online.mark()
+    this.#life?.mark()
   }
 
   freeze(): void {
@@ -85,6 +136,40 @@ export class Crew {
 
   thaw(): void {
     for (const { plan, client } of this.#participants) if (plan.role === 'frozen') client.thaw()
+  }
+
+  cut(): void {
+    for (const { client } of this.#participants) client.cut()
+    this.#connected = 0
+  }
+
+  async return({ withinMs, messages }: Orders['return']['give']): Promise<ReturnResult> {
+    const returning =
+      this.#job.scenario === 'backlog' ? this.#participants.filter(({ plan }) => plan.role === 'returning') : this.#participants
+    const [connack, ready] = [new LatencyHistogram(), new LatencyHistogram()]
+    const startedMs = nowMs()
+    const deadlineMs = performance.now() + withinMs + this.#job.drainMs
+    const expected = this.#online.delivered + returning.length * messages
+    let retries = 0
+    await Promise.all(
+      returning.map(async (participant, index) => {
+        if (withinMs > 0) await sleep((withinMs * index) / returning.length)
+        try {
+          const back = await this.#connector.return(participant, deadlineMs)
+          retries += back.retries
+          connack.record(back.connackMicros)
+          if (back.readyMicros !== undefined) ready.record(back.readyMicros)
+          if (back.truncated !== undefined) this.#note(`the broker cut the backlog: ${back.truncated}`)
+          this.#connected++
+        } catch (error) {
+          this.#faults.connectionsLost++
+          this.#note(`did not come back: ${error instanceof Error ? error.message : String(error)}`)
+        }
+      }),
+    )
+    // A plain broker does not say when a session has everything.
+    while (this.#online.delivered < expected && performance.now() < deadlineMs) await sleep(2)
+    return { startedMs, endedMs: nowMs(), connected: connack.count, connack: connack.snapshot(), ready: ready.snapshot(), retries }
   }
 
   read(): Reading {
@@ -96,46 +181,65 @@ export class Crew {
       deliveredToFrozen: this.#frozen.delivered,
       latency: this.#online.latency.snapshot(),
       cpuSeconds: (user + system) / 1e6,
+      connected: this.#connected - (this.#life?.away ?? 0),
     }
   }
 
   async stop(): Promise<SentCounts> {
+    for (const timer of this.#starting) clearTimeout(timer)
+    this.#pacer?.stop()
     for (const participant of this.#participants) participant.stop()
+    await this.#life?.stop(performance.now() + this.#job.drainMs)
     await this.#until((participant) => participant.isSettled())
-    return this.#participants.flatMap(({ plan, sent }): SentCounts => (plan.sends === undefined ? [] : [[plan.sends.sender, sent]]))
+    return this.#participants.flatMap((participant) => participant.counts())
   }
 
   async drain(counts: SentCounts): Promise<Audit> {
-    const sentBy = new Map(counts)
-    if (await this.#until((participant) => participant.hasAll(sentBy))) await sleep(graceMs)
+    const sentOn = new Map(counts)
+    if (await this.#until((participant) => participant.hasAll(sentOn))) await sleep(graceMs)
     const audit: Audit = {
-      faults: noFaults(),
-      notes: [],
+      faults: this.#faults,
+      notes: this.#notes,
       delivered: this.#online.delivered + this.#frozen.delivered,
       sent: this.#participants.reduce((sum, { sent }) => sum + sent, 0),
+      latency: this.#online.sinceMark.snapshot(),
+      lateness: (this.#life?.messages ?? this.#pacer)?.lateness.snapshot() ?? [],
+      calls: this.#life?.calls.snapshot() ?? [],
+      reads: this.#life?.reads ?? 0,
+      leaves: this.#life?.leaves ?? 0,
+      ready: this.#life?.ready.snapshot() ?? [],
     }
-    for (const participant of this.#participants) {
-      const notes: string[] = []
-      participant.faults(sentBy, audit.faults, notes)
-      audit.notes.push(...notes.map((note) => `${participant.plan.user}: ${note}`))
-    }
+    this.#life?.addFaults(audit.faults, audit.notes)
+    for (const participant of this.#participants) addFaultsOf(participant, sentOn, audit.faults, audit.notes)
     audit.notes.splice(notesMax)
     clearInterval(this.#pinger)
     for (const { client } of this.#participants) client.abort()
     return audit
   }
 
-  async #open(plan: ClientPlan): Promise<LeanClient> {
-    const { dialect, host, port } = this.#job
-    const client = new LeanClient({ host, port }, plan.user)
-    const clean = plan.role !== 'offline'
-    if (dialect === 'parley') {
-      await client.connect({ clientId: device, clean, username: plan.user, password: await this.#sign(plan.user) })
-    } else {
-      await client.connect({ clientId: `${plan.user}-${device}`, clean })
-      await client.subscribe(plan.inbox)
-    }
-    return client
+  #participantOptions(readers: Readers, tally: Tally): ParticipantOptions {
+    const { dialect, inFlight, bodyBytes } = this.#job
+    const life = this.#life
+    const options = { dialect, inFlight, bodyBytes, readers, tally }
+    return life === undefined ? options : { ...options, onDelivered: (who, conv, seq) => life.delivered(who, conv, seq) }
+  }
+
+  /** Senders of an open loop take turns. */
+  #fire(stamp: number): void {
+    this.#senders[this.#turn++ % this.#senders.length]?.offer(0, stamp)
+  }
+
+  #note(what: string): void {
+    if (this.#notes.length < notesMax) this.#notes.push(what)
+  }
+
+  /** Pings a part of the clients each second, so that keeping them alive costs the same all the time. */
+  #keepAlive(): void {
+    let turn = 0
+    this.#pinger = setInterval(() => {
+      turn = (turn + 1) % pingTurns
+      for (let at = turn; at < this.#participants.length; at += pingTurns) this.#participants[at]?.client.ping()
+    }, 1000)
   }
 
   /** False when the deadline passed first. */
@@ -149,8 +253,16 @@ export class Crew {
   }
 }
 
-async function call(client: LeanClient, method: string, params: object): Promise<void> {
-  const reply = await client.call(method, params)
-  const parsed: unknown = JSON.parse(reply)
-  if (typeof parsed !== 'object' || parsed === null || 'error' in parsed) throw new Error(`rpc/${method} was refused: ${reply}`)
+async function inParallel<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+  let next = 0
+  const worker = async (): Promise<void> => {
+    while (next < items.length) await work(items[next++] as Item)
+  }
+  await Promise.all(Array.from({ length: connectsAtOnce }, worker))
+}
+
+function addFaultsOf(participant: Participant, sentOn: ReadonlyMap<number, number>, sum: Faults, notes: string[]): void {
+  const own: string[] = []
+  participant.faults(sentOn, sum, own)
+  notes.push(...own.map((note) => `${participant.plan.user}: ${note}`))
 }

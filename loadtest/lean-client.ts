@@ -3,7 +3,6 @@
  * read calls for (PUBACKs, new sends) leaves in one write, and nothing is allocated per packet. It answers each QoS 1
  * delivery itself and hands the rest to its listener, synchronously.
  */
-import { connect, type Socket } from 'node:net'
 import {
   encodeConnect,
   encodeDisconnect,
@@ -15,15 +14,16 @@ import {
   type Identity,
   packet,
 } from './frames.js'
+import { createWire, type Endpoint, type Wire } from './wire.js'
 
 const keepaliveSeconds = 120
-const answerMs = 20_000
-const readBytes = 64 * 1024
+const answerMsDefault = 20_000
 const writeBytes = 64 * 1024
 /** Packet ids from here on belong to SUBSCRIBE and requests, those below to the load. */
 export const firstControlId = 60_000
+const packetIdMax = 65_535
+const readyMark = Buffer.from('{"type":"ready"')
 
-const readBuffer = Buffer.allocUnsafeSlow(readBytes)
 let writeBuffer = Buffer.allocUnsafeSlow(writeBytes)
 
 export interface ClientListener {
@@ -44,7 +44,7 @@ interface Waiter {
 
 export class LeanClient implements FrameHandler {
   listener: ClientListener | undefined
-  readonly #socket: Socket
+  readonly #wire: Wire
   readonly #reader = new FrameReader()
   readonly #waiters = new Map<string, Waiter>()
   readonly #label: string
@@ -52,70 +52,79 @@ export class LeanClient implements FrameHandler {
   #closing = false
   #nextControlId = firstControlId
 
-  constructor(endpoint: { host: string; port: number }, label: string) {
+  /** `answerMs` bounds the wait for each single answer of the broker. */
+  constructor(
+    endpoint: Endpoint,
+    label: string,
+    readonly answerMs: number = answerMsDefault,
+  ) {
     this.#label = label
-    const callback = (bytes: number): boolean => {
-      this.#read(bytes)
-      return true
-    }
-    this.#socket = connect({ ...endpoint, noDelay: true, onread: { buffer: readBuffer, callback } })
-    this.#socket.on('error', (error) => this.#end(error.message))
-    this.#socket.on('close', () => this.#end('closed by the broker'))
-    this.#socket.resume()
+    this.#wire = createWire(endpoint, {
+      data: (bytes, length) => this.#read(bytes, length),
+      closed: (reason) => this.#end(reason),
+    })
   }
 
-  /** Resolves when CONNACK accepts. */
-  async connect(identity: Identity): Promise<void> {
-    this.#socket.write(encodeConnect(identity, keepaliveSeconds))
-    await this.#answer('connack', 'CONNACK')
+  /** Resolves when CONNACK accepts, with whether the broker had a session stored. */
+  async connect(identity: Identity): Promise<'session-present' | 'new-session'> {
+    this.#wire.write(encodeConnect(identity, keepaliveSeconds))
+    return (await this.#answer('connack', 'CONNACK')) === '1' ? 'session-present' : 'new-session'
+  }
+
+  /** Resolves with the event that says that the backlog has been delivered. To be called together with `connect`. */
+  ready(): Promise<string> {
+    return this.#answer('ready', 'event `ready`')
   }
 
   async subscribe(filter: string): Promise<void> {
-    const id = this.#nextControlId++
-    this.#socket.write(encodeSubscribe(id, filter))
+    const id = this.#controlId()
+    this.#wire.write(encodeSubscribe(id, filter))
     await this.#answer(`suback ${id}`, `SUBACK for ${filter}`)
   }
 
   /** Publishes and waits for PUBACK. */
   async publish(topic: string, payload: string): Promise<void> {
-    const id = this.#nextControlId++
-    this.#socket.write(encodePublish(topic, id, Buffer.from(payload)))
+    const id = this.#controlId()
+    this.#wire.write(encodePublish(topic, id, Buffer.from(payload)))
     await this.#answer(`puback ${id}`, `PUBACK for ${topic}`)
   }
 
-  /** Calls an RPC method and returns the payload of the reply. */
+  /** Calls an RPC method and returns the payload of the reply. One call at a time. */
   async call(method: string, params: object): Promise<string> {
     const reply = this.#answer('rpc', `reply to rpc/${method}`)
-    await this.publish(`rpc/${method}`, JSON.stringify({ id: 'load', params }))
-    return reply
+    const [payload] = await Promise.all([reply, this.publish(`rpc/${method}`, JSON.stringify({ id: 'load', params }))])
+    return payload
   }
 
   /** Stops reading; the broker's writes pile up in the kernel and then at the broker. */
   freeze(): void {
-    this.#socket.pause()
+    this.#wire.pause()
   }
 
   thaw(): void {
-    this.#socket.resume()
+    this.#wire.resume()
   }
 
   ping(): void {
-    this.#socket.write(encodePing())
+    this.#wire.write(encodePing())
   }
 
-  /** Ends the session's connection and resolves when the socket is closed. */
+  /** Ends the session's connection and resolves when the socket is closed. What still arrives is neither counted nor answered. */
   async disconnect(): Promise<void> {
-    if (this.#socket.destroyed) return
+    if (this.#wire.isDestroyed) return
     this.#closing = true
-    const closed = new Promise((resolve) => this.#socket.once('close', resolve))
-    this.#socket.end(encodeDisconnect())
-    this.#socket.resume()
-    await closed
+    await this.#wire.end(encodeDisconnect())
   }
 
   abort(): void {
     this.#closing = true
-    this.#socket.destroy()
+    this.#wire.destroy()
+  }
+
+  /** Cuts the connection as a broken network does. */
+  cut(): void {
+    this.#closing = true
+    this.#wire.reset()
   }
 
   /** Lets `write` put up to `bytes` bytes at the given index; it returns the index after them. They leave with the next flush. */
@@ -129,12 +138,12 @@ export class LeanClient implements FrameHandler {
     if (this.#pending === 0) return
     const bytes = writeBuffer.subarray(0, this.#pending)
     this.#pending = 0
-    this.#socket.write(bytes)
-    // The kernel took everything at once, or the buffer belongs to the socket from now on.
-    if (this.#socket.writableLength > 0) writeBuffer = Buffer.allocUnsafeSlow(writeBytes)
+    // The kernel took everything at once, or the buffer belongs to the wire from now on.
+    if (!this.#wire.write(bytes)) writeBuffer = Buffer.allocUnsafeSlow(writeBytes)
   }
 
   frame(head: number, bytes: Buffer, start: number, end: number): void {
+    if (this.#closing) return
     switch (head & 0xf0) {
       case packet.publish:
         this.#publish(head, bytes, start, end)
@@ -143,7 +152,7 @@ export class LeanClient implements FrameHandler {
         this.#puback(((bytes[start] as number) << 8) | (bytes[start + 1] as number))
         break
       case packet.connack:
-        this.#connack(bytes[start + 1] as number)
+        this.#connack(bytes[start] as number, bytes[start + 1] as number)
         break
       case packet.suback & 0xf0:
         this.#suback(bytes, start, end)
@@ -155,9 +164,16 @@ export class LeanClient implements FrameHandler {
     }
   }
 
-  #read(length: number): void {
+  #controlId(): number {
+    const id = this.#nextControlId
+    this.#nextControlId = id === packetIdMax ? firstControlId : id + 1
+    return id
+  }
+
+  #read(bytes: Buffer, length: number): void {
+    if (this.#closing) return
     try {
-      this.#reader.push(readBuffer, length, this)
+      this.#reader.push(bytes, length, this)
     } catch (error) {
       this.#end(error instanceof Error ? error.message : String(error))
       this.abort()
@@ -179,11 +195,12 @@ export class LeanClient implements FrameHandler {
       this.#pending = at + 4
       payload += 2
     }
-    // The last level tells the topics of one client apart: …/msg, …/ack, …/rpc; …/event and signals are only answered.
+    // The last level tells the topics of one client apart: …/msg, …/ack, …/rpc, …/event; signals are only answered.
     const last = bytes[topicEnd - 1]
     if (last === 0x67 && bytes[topicEnd - 3] === 0x6d) this.listener?.delivered(bytes, payload, end)
     else if (last === 0x6b) this.listener?.acked(bytes, payload, end)
     else if (last === 0x63) this.#settle('rpc', bytes.toString('utf8', payload, end))
+    else if (last === 0x74) this.#event(bytes, payload, end)
   }
 
   #puback(packetId: number): void {
@@ -191,8 +208,19 @@ export class LeanClient implements FrameHandler {
     else this.#settle(`puback ${packetId}`, '')
   }
 
-  #connack(code: number): void {
-    if (code === 0) this.#settle('connack', '')
+  #event(bytes: Buffer, start: number, end: number): void {
+    const isLongEnough = end - start >= readyMark.length
+    if (
+      isLongEnough &&
+      this.#waiters.has('ready') &&
+      bytes.compare(readyMark, 0, readyMark.length, start, start + readyMark.length) === 0
+    ) {
+      this.#settle('ready', bytes.toString('utf8', start, end))
+    }
+  }
+
+  #connack(flags: number, code: number): void {
+    if (code === 0) this.#settle('connack', String(flags & 1))
     else this.#end(`CONNECT was refused with return code ${code}`)
   }
 
@@ -209,8 +237,8 @@ export class LeanClient implements FrameHandler {
 
   #answer(key: string, what: string): Promise<string> {
     return new Promise((resolve, reject) => {
-      const late = (): void => reject(new Error(`${this.#label}: no ${what} within ${answerMs / 1000} s`))
-      const timer = setTimeout(late, answerMs)
+      const late = (): void => reject(new Error(`${this.#label}: no ${what} within ${this.answerMs / 1000} s`))
+      const timer = setTimeout(late, this.answerMs)
       this.#waiters.set(key, {
         resolve: (value) => {
           clearTimeout(timer)
@@ -229,7 +257,7 @@ export class LeanClient implements FrameHandler {
     this.#closing = true
     for (const waiter of this.#waiters.values()) waiter.reject(new Error(`${this.#label}: ${reason}`))
     this.#waiters.clear()
-    this.#socket.destroy()
+    this.#wire.destroy()
     this.listener?.ended(reason)
   }
 }

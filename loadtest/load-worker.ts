@@ -1,22 +1,24 @@
-/** Entry of a load process: carries out the orders that the load tool sends over IPC, one after the other. */
+/** Entry of a load process: carries out the orders that the load tool sends over IPC. */
 import { Crew } from './crew.js'
-import type { Answer, LoadJob, Order, Orders } from './orders.js'
+import type { Answer, Order, Orders } from './orders.js'
 
 let crew: Crew | undefined
 
-async function obey({ order, give }: Order): Promise<Orders[Order['order']]['get']> {
-  if (order === 'connect') {
-    crew = new Crew(give as LoadJob)
-    await crew.connect()
-    return null
+async function obey(given: Order): Promise<Orders[Order['order']]['get']> {
+  if (given.order === 'connect') {
+    crew = new Crew(given.give)
+    return crew.connect()
   }
-  if (crew === undefined) throw new Error(`order ${order} came before connect`)
-  switch (order) {
+  if (crew === undefined) throw new Error(`order ${given.order} came before connect`)
+  switch (given.order) {
     case 'prepare':
       await crew.prepare()
       return null
     case 'start':
-      crew.start()
+      crew.start(given.give.quota)
+      return null
+    case 'mark':
+      crew.mark()
       return null
     case 'freeze':
       crew.freeze()
@@ -24,12 +26,17 @@ async function obey({ order, give }: Order): Promise<Orders[Order['order']]['get
     case 'thaw':
       crew.thaw()
       return null
+    case 'cut':
+      crew.cut()
+      return null
+    case 'return':
+      return crew.return(given.give)
     case 'read':
       return crew.read()
     case 'stop':
       return crew.stop()
     case 'drain':
-      return crew.drain(give)
+      return crew.drain(given.give)
   }
 }
 
@@ -39,8 +46,8 @@ const answer = (message: Answer): void => {
 
 process.on('message', (order: Order) => {
   obey(order).then(
-    (get) => answer({ ok: true, get }),
-    (error: unknown) => answer({ ok: false, error: error instanceof Error ? error.message : String(error) }),
+    (get) => answer({ id: order.id, ok: true, get }),
+    (error: unknown) => answer({ id: order.id, ok: false, error: error instanceof Error ? error.message : String(error) }),
   )
 })
 process.on('disconnect', () => process.exit())

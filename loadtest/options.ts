@@ -1,7 +1,10 @@
 /** What the command line decides: the shape of the load, how long it lasts, and on which brokers it is put. */
 import { type PeerName, peerNames } from './peers/broker.js'
-import type { ScenarioOptions } from './scenarios/plan.js'
+import { parseUrl } from './peers/parley.js'
+import type { MixedShape } from './scenarios/mixed.js'
+import type { Scenario, ScenarioOptions } from './scenarios/plan.js'
 import { bodyBytesMin } from './stamp.js'
+import { type Endpoint, type Transport, transports } from './wire.js'
 
 export interface LoadOptions extends ScenarioOptions {
   inFlight: number
@@ -11,11 +14,22 @@ export interface LoadOptions extends ScenarioOptions {
   drainMs: number
   runs: number
   processes: number
+  transport: Transport
+  /** Sessions with clean=false. */
+  persistent: boolean
+  /** Messages per second of all clients: an open loop; absent: a closed one. */
+  rate?: number
+  rampMs: number
+  /** Between cut and return the broker is started again. */
+  restart: boolean
+  /** Sessions come back within so long. */
+  withinMs: number
   /** Yardsticks that get the same load, each after each run of Parley. */
   against: PeerName[]
   /** Run only this yardstick. */
   peerOnly?: PeerName
-  url?: string
+  /** A Parley that runs already. */
+  running?: Endpoint
   secret: string
   brokerPid?: number
   brokerSettings: Record<string, string>
@@ -23,15 +37,35 @@ export interface LoadOptions extends ScenarioOptions {
   loadNodeArgs: string[]
   /** File for the report as JSON, `-` for standard output. */
   json?: string
+  html?: string
 }
 
-/** What commander hands over; numbers are still text. */
+/** What commander hands over; numbers are still text. Absent is what a scenario does not have. */
 export interface RawOptions {
   clients?: string
   members?: string
   senders?: string
   offline?: string
   frozen?: string
+  messages?: string
+  friends?: string
+  groups?: string
+  groupSize?: string
+  groupShare?: string
+  skew?: string
+  reads?: string
+  calls?: string
+  leaves?: string
+  away?: string
+  seed?: string
+  rate?: string
+  ramp?: string
+  restart?: boolean
+  within?: string
+  persistent?: boolean
+  transport?: string
+  ca?: string
+  insecure?: boolean
   inflight: string
   bytes: string
   seconds: string
@@ -48,9 +82,13 @@ export interface RawOptions {
   brokerNodeArgs: string
   loadNodeArgs: string
   json?: string
+  html?: string
 }
 
 const clientsMax = 20_000
+const messagesMax = 1_000_000
+const backlogMax = 10_000_000
+const rateMax = 1_000_000
 const bodyBytesMax = 64 * 1024
 
 function parseNumber(flag: string, value: string | undefined, low: number, high: number): number {
@@ -67,10 +105,10 @@ function parseWhole(flag: string, value: string | undefined, low: number, high: 
   return number
 }
 
-function parsePeer(flag: string, value: string): PeerName {
-  const peer = peerNames.find((name) => name === value)
-  if (peer === undefined) throw new Error(`${flag} is ${value}; there are ${peerNames.join(', ')}`)
-  return peer
+function parseName<Name extends string>(flag: string, value: string, names: readonly Name[]): Name {
+  const found = names.find((name) => name === value)
+  if (found === undefined) throw new Error(`${flag} is ${value}; there are ${names.join(', ')}`)
+  return found
 }
 
 function parseSetting(value: string): [string, string] {
@@ -81,12 +119,13 @@ function parseSetting(value: string): [string, string] {
 
 const words = (value: string): string[] => value.split(/\s+/).filter((word) => word !== '')
 
-function parseScenario(scenario: 'direct' | 'group', raw: RawOptions): ScenarioOptions {
-  if (scenario === 'direct') {
-    const clients = parseWhole('--clients', raw.clients, 2, clientsMax)
-    if (clients % 2 === 1) throw new Error(`--clients is ${clients}; it must be even, as clients come in pairs`)
-    return { scenario, clients, members: 0, senders: 0, offline: 0, frozen: 0 }
-  }
+function parsePairs(raw: RawOptions): number {
+  const clients = parseWhole('--clients', raw.clients, 2, clientsMax)
+  if (clients % 2 === 1) throw new Error(`--clients is ${clients}; it must be even, as clients come in pairs`)
+  return clients
+}
+
+function parseMembers(raw: RawOptions): Pick<ScenarioOptions, 'members' | 'senders' | 'offline' | 'frozen'> {
   const members = parseWhole('--members', raw.members, 2, clientsMax)
   const senders = parseWhole('--senders', raw.senders, 1, members)
   const frozen = parseWhole('--frozen', raw.frozen, 0, members - senders)
@@ -94,15 +133,80 @@ function parseScenario(scenario: 'direct' | 'group', raw: RawOptions): ScenarioO
   if (frozen === members - senders && frozen > 0) {
     throw new Error(`--frozen is ${frozen}; at least one of the ${members - senders} members who only receive must stay awake`)
   }
-  return { scenario, clients: 0, members, senders, offline, frozen }
+  return { members, senders, offline, frozen }
+}
+
+function parseMixed(raw: RawOptions, clients: number, rate: number): MixedShape {
+  const share = (flag: string, value: string | undefined, part: number): number =>
+    value === undefined ? rate * part : parseNumber(flag, value, 0, rateMax)
+  const shape: MixedShape = {
+    friends: parseNumber('--friends', raw.friends, 1, 1_000),
+    groups: parseWhole('--groups', raw.groups, 0, 10_000),
+    groupSize: parseWhole('--group-size', raw.groupSize, 3, clientsMax),
+    groupShare: parseNumber('--group-share', raw.groupShare, 0, 1),
+    skew: parseNumber('--skew', raw.skew, 0, 10),
+    readsPerSecond: share('--reads', raw.reads, 0.5),
+    callsPerSecond: share('--calls', raw.calls, 0.05),
+    leavesPerSecond: parseNumber('--leaves', raw.leaves, 0, rateMax),
+    awayMs: parseNumber('--away', raw.away, 0, 3600) * 1000,
+    seed: parseWhole('--seed', raw.seed, 0, 2 ** 32 - 1),
+  }
+  const awayOnAverage = (shape.leavesPerSecond * shape.awayMs) / 1000
+  if (awayOnAverage > clients / 2) {
+    throw new Error(`--leaves × --away is ${awayOnAverage}: more than half of the ${clients} clients would be away`)
+  }
+  return shape
+}
+
+function parseScenario(scenario: Scenario, raw: RawOptions, rate: number | undefined): ScenarioOptions {
+  const none = { clients: 0, members: 0, senders: 0, offline: 0, frozen: 0, messages: 0 }
+  if (scenario === 'group') return { ...none, scenario, ...parseMembers(raw) }
+  if (scenario === 'backlog') {
+    const clients = parseWhole('--clients', raw.clients, 1, clientsMax)
+    const messages = parseWhole('--messages', raw.messages, 1, messagesMax)
+    if (clients * messages > backlogMax) throw new Error(`--clients × --messages is ${clients * messages}; at most ${backlogMax}`)
+    return { ...none, scenario, clients, messages, senders: parseWhole('--senders', raw.senders, 1, clients) }
+  }
+  if (scenario === 'mixed') {
+    const clients = parseWhole('--clients', raw.clients, 3, clientsMax)
+    return { ...none, scenario, clients, mixed: parseMixed(raw, clients, rate ?? 0) }
+  }
+  return { ...none, scenario, clients: parsePairs(raw) }
+}
+
+function parseBrokers(raw: RawOptions): Pick<LoadOptions, 'against' | 'transport'> & Partial<LoadOptions> {
+  if (raw.url !== undefined && raw.secret === undefined) throw new Error('--url needs --secret, the PARLEY_JWT_SECRET of that server')
+  if (raw.peerOnly !== undefined && raw.against.length > 0) throw new Error('--peer-only and --against exclude each other')
+  const trust = { insecure: raw.insecure === true, ...(raw.ca === undefined ? {} : { caFile: raw.ca }) }
+  const running = raw.url === undefined ? undefined : parseUrl(raw.url, trust)
+  const wanted = raw.transport === undefined ? undefined : parseName('--transport', raw.transport, transports)
+  const transport = wanted ?? running?.transport ?? 'tcp'
+  if (running !== undefined && running.transport !== transport) throw new Error(`--transport is ${transport}, but --url is ${raw.url}`)
+  if (transport === 'tls' && running === undefined) {
+    throw new Error(
+      '--transport tls needs --url mqtts://…: the server that this tool starts speaks no TLS, give one behind a proxy that does',
+    )
+  }
+  const against = raw.against.flatMap((value) => value.split(',')).map((value) => parseName('--against', value, peerNames))
+  if (transport === 'tls' && against.length > 0) throw new Error('--against: the yardsticks speak no TLS, so there is nothing to compare')
+  const brokers: Pick<LoadOptions, 'against' | 'transport'> & Partial<LoadOptions> = { against, transport }
+  if (running !== undefined) brokers.running = running
+  if (raw.peerOnly !== undefined) brokers.peerOnly = parseName('--peer-only', raw.peerOnly, peerNames)
+  if (raw.brokerPid !== undefined) brokers.brokerPid = parseWhole('--broker-pid', raw.brokerPid, 1, 2 ** 31)
+  return brokers
 }
 
 /** Throws with the first fault of the command line, named by its flag. */
-export function parseOptions(scenario: 'direct' | 'group', raw: RawOptions): LoadOptions {
-  if (raw.url !== undefined && raw.secret === undefined) throw new Error('--url needs --secret, the PARLEY_JWT_SECRET of that server')
-  if (raw.peerOnly !== undefined && raw.against.length > 0) throw new Error('--peer-only and --against exclude each other')
+export function parseOptions(scenario: Scenario, raw: RawOptions): LoadOptions {
+  const rate = raw.rate === undefined ? undefined : parseNumber('--rate', raw.rate, 0.01, rateMax)
+  const brokers = parseBrokers(raw)
+  const peers = [...brokers.against, brokers.peerOnly]
+  const returns = scenario === 'reconnect-storm' || scenario === 'mixed'
+  if (raw.restart === true && brokers.running !== undefined)
+    throw new Error('--restart: the tool cannot start a server again that it has not started')
   const options: LoadOptions = {
-    ...parseScenario(scenario, raw),
+    ...parseScenario(scenario, raw, rate),
+    ...brokers,
     inFlight: parseWhole('--inflight', raw.inflight, 1, 10_000),
     bodyBytes: parseWhole('--bytes', raw.bytes, bodyBytesMin, bodyBytesMax),
     seconds: parseNumber('--seconds', raw.seconds, 0.1, 24 * 3600),
@@ -110,15 +214,18 @@ export function parseOptions(scenario: 'direct' | 'group', raw: RawOptions): Loa
     drainMs: parseNumber('--drain', raw.drain, 1, 3600) * 1000,
     runs: parseWhole('--runs', raw.runs, 1, 1000),
     processes: parseWhole('--processes', raw.processes, 1, 64),
-    against: raw.against.flatMap((value) => value.split(',')).map((value) => parsePeer('--against', value)),
+    // Aedes on Redis is measured with persistent sessions; whoever is compared with it gets the same.
+    persistent: raw.persistent === true || returns || peers.includes('aedes-redis'),
+    rampMs: parseNumber('--ramp', raw.ramp ?? '0', 0, 3600) * 1000,
+    restart: raw.restart === true,
+    withinMs: parseNumber('--within', raw.within ?? '0', 0, 3600) * 1000,
     secret: raw.secret ?? '',
     brokerSettings: Object.fromEntries(raw.brokerEnv.map(parseSetting)),
     brokerNodeArgs: words(raw.brokerNodeArgs),
     loadNodeArgs: words(raw.loadNodeArgs),
   }
-  if (raw.peerOnly !== undefined) options.peerOnly = parsePeer('--peer-only', raw.peerOnly)
-  if (raw.url !== undefined) options.url = raw.url
-  if (raw.brokerPid !== undefined) options.brokerPid = parseWhole('--broker-pid', raw.brokerPid, 1, 2 ** 31)
+  if (rate !== undefined) options.rate = rate
   if (raw.json !== undefined) options.json = raw.json
+  if (raw.html !== undefined) options.html = raw.html
   return options
 }

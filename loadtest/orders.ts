@@ -1,12 +1,14 @@
-/** What the load tool and its load processes say to each other. Each order is answered once, in order. */
+/** What the load tool and its load processes say to each other. Each order is answered once; several may be under way. */
+
+import type { Faults } from './faults.js'
 import type { HistogramSnapshot } from './latency-histogram.js'
-import type { Dialect, Faults } from './participant.js'
+import type { Dialect } from './participant.js'
 import type { ScenarioOptions } from './scenarios/plan.js'
+import type { Endpoint } from './wire.js'
 
 /** Everything that a load process needs to know; sent with `connect`. */
 export interface LoadJob extends ScenarioOptions {
-  host: string
-  port: number
+  endpoint: Endpoint
   dialect: Dialect
   /** Secret that the tokens are signed with; needed by Parley only. */
   secret: string
@@ -14,6 +16,11 @@ export interface LoadJob extends ScenarioOptions {
   prefix: string
   inFlight: number
   bodyBytes: number
+  /** Sessions with clean=false. */
+  persistent: boolean
+  /** Messages per second of all processes together: an open loop; absent: a closed one. */
+  rate?: number
+  rampMs: number
   /** This process takes the clients with `share % processes === process`. */
   process: number
   processes: number
@@ -29,6 +36,7 @@ export interface Reading {
   deliveredToFrozen: number
   latency: HistogramSnapshot
   cpuSeconds: number
+  connected: number
 }
 
 export interface Audit {
@@ -37,20 +45,52 @@ export interface Audit {
   /** Messages delivered to all clients of the process, frozen ones included, from the first to the last. */
   delivered: number
   sent: number
+  /** Of messages sent, or scheduled, since the order `mark`, frozen clients left out. */
+  latency: HistogramSnapshot
+  /** How late the load process made the sends of an open loop. */
+  lateness: HistogramSnapshot
+  /** What users did besides sending (`mixed`). */
+  calls: HistogramSnapshot
+  reads: number
+  leaves: number
+  /** From coming back to the event `ready`. */
+  ready: HistogramSnapshot
 }
 
-/** Sender numbers and how much each has sent. */
-export type SentCounts = [sender: number, sent: number][]
+/** Times on the clock that all processes of a machine share. */
+export interface ConnectResult {
+  startedMs: number
+  endedMs: number
+  connected: number
+  /** From the CONNECT, the TCP handshake included, to the CONNACK. */
+  connack: HistogramSnapshot
+}
+
+export interface ReturnResult extends ConnectResult {
+  /** From the CONNECT to the event `ready`; empty on brokers that have none. */
+  ready: HistogramSnapshot
+  retries: number
+}
+
+/** Stream numbers and how much was sent on each. */
+export type SentCounts = [stream: number, sent: number][]
 
 export interface Orders {
   /** Connects every client of the process; offline ones leave again. */
-  connect: { give: LoadJob; get: null }
-  /** Creates the group; only one process is told to. */
+  connect: { give: LoadJob; get: ConnectResult }
+  /** Creates the groups that clients of this process own. */
   prepare: { give: null; get: null }
-  start: { give: null; get: null }
+  /** Starts sending: at a rate, or as a closed loop that ends after `quota` messages on each stream, if it is given. */
+  start: { give: { quota?: number }; get: null }
+  /** Begins the measured window. */
+  mark: { give: null; get: null }
   read: { give: null; get: Reading }
   freeze: { give: null; get: null }
   thaw: { give: null; get: null }
+  /** Cuts all connections. */
+  cut: { give: null; get: null }
+  /** Brings returning or cut sessions back, over the given time, and answers when each has all that waited for it. */
+  return: { give: { withinMs: number; messages: number }; get: ReturnResult }
   /** Ends sending and waits for what is outstanding. */
   stop: { give: null; get: SentCounts }
   /** Waits for all deliveries, counts the faults and disconnects. */
@@ -58,5 +98,5 @@ export interface Orders {
 }
 
 export type OrderName = keyof Orders
-export type Order = { [Name in OrderName]: { order: Name; give: Orders[Name]['give'] } }[OrderName]
-export type Answer = { ok: true; get: Orders[OrderName]['get'] } | { ok: false; error: string }
+export type Order = { [Name in OrderName]: { id: number; order: Name; give: Orders[Name]['give'] } }[OrderName]
+export type Answer = { id: number } & ({ ok: true; get: Orders[OrderName]['get'] } | { ok: false; error: string })

@@ -24,12 +24,24 @@ export async function readProcessStats(pid: number): Promise<ProcessStats | unde
   }
 }
 
-/** Watches how much memory a process holds between `start` and `stop`. */
+/** The sum over several processes; undefined when none of them can be read. */
+export async function readStatsOf(pids: readonly number[]): Promise<ProcessStats | undefined> {
+  const known = (await Promise.all(pids.map(readProcessStats))).filter((stats) => stats !== undefined)
+  if (known.length === 0) return undefined
+  const sum = (of: (stats: ProcessStats) => number): number => known.reduce((total, stats) => total + of(stats), 0)
+  return {
+    cpuSeconds: sum((stats) => stats.cpuSeconds),
+    rssBytes: sum((stats) => stats.rssBytes),
+    rssBytesPeak: sum((stats) => stats.rssBytesPeak),
+  }
+}
+
+/** Watches how much memory processes hold between `start` and `stop`. */
 export class MemoryWatch {
   #peak = 0
   #timer: NodeJS.Timeout | undefined
 
-  constructor(readonly pid: number | undefined) {}
+  constructor(readonly pids: readonly number[]) {}
 
   async start(): Promise<number | undefined> {
     const first = await this.#sample()
@@ -45,8 +57,7 @@ export class MemoryWatch {
   }
 
   async #sample(): Promise<number | undefined> {
-    if (this.pid === undefined) return undefined
-    const stats = await readProcessStats(this.pid)
+    const stats = await readStatsOf(this.pids)
     this.#peak = Math.max(this.#peak, stats?.rssBytes ?? 0)
     return stats?.rssBytes
   }

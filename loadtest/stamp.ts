@@ -4,6 +4,8 @@
  */
 import { encodePublish } from './frames.js'
 
+/** Streams that a stamp can tell apart. */
+export const streamsMax = 100_000
 const tilde = 0x7e
 const capitalL = 0x4c
 const zero = 0x30
@@ -49,7 +51,13 @@ function writeDigits(bytes: Uint8Array, at: number, width: number, value: number
   }
 }
 
-/** The messages of one sender to one topic, numbered from 0. The id of number 17 is `c000000017`. */
+/** True when `sent` is not before `mark`; both lie less than 500 s apart. */
+export const isSince = (mark: number, sent: number): boolean => (sent - mark + timeModulus) % timeModulus < timeModulus / 2
+
+/** The stamp `micros` after another one. */
+export const stampAfter = (stamp: number, micros: number): number => (stamp + Math.round(micros)) % timeModulus
+
+/** The messages of one sender to one topic, numbered from 0. The id numbered 17 is `c000000017`. */
 export class MessageTemplate {
   readonly #frame: Buffer
   readonly #idAt: number
@@ -71,12 +79,12 @@ export class MessageTemplate {
     return this.#frame.length
   }
 
-  /** Writes message `number` at `at` and returns where it ends. */
-  write(target: Buffer, at: number, number: number, packetId: number, now: number): number {
+  /** Writes message `number` at `at` and returns where it ends. `idNumber` differs from it where one sender has several topics. */
+  write(target: Buffer, at: number, number: number, packetId: number, now: number, idNumber: number = number): number {
     const frame = this.#frame
     frame[this.#packetIdAt] = packetId >> 8
     frame[this.#packetIdAt + 1] = packetId & 255
-    writeDigits(frame, this.#idAt, numberDigits, number)
+    writeDigits(frame, this.#idAt, numberDigits, idNumber)
     writeDigits(frame, this.#bodyAt, numberDigits, number)
     writeDigits(frame, this.#bodyAt + numberDigits, timeDigits, now)
     target.set(frame, at)

@@ -1,25 +1,31 @@
 /** A broker that load can be put on, and how the tool starts one as a child process of its own. */
-import { type ChildProcess, fork } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { createServer } from 'node:net'
-import { fileURLToPath } from 'node:url'
 import type { Dialect } from '../participant.js'
+import type { Endpoint, Transport } from '../wire.js'
 
 export interface Broker {
-  host: string
-  port: number
+  endpoint: Endpoint
   dialect: Dialect
   /** Secret for tokens; empty where nobody asks for one. */
   secret: string
-  /** Undefined when the process is not known, as with a broker that was there before. */
-  pid: number | undefined
+  /** The processes that do the broker's work; empty when they are not known, as with a broker that was there before. */
+  pids(): readonly number[]
   /** The end of what the broker has printed, for the person who must find out why it failed. */
   printed(): string
+  /** Ends the broker and starts it again where it was, with the data that it kept. Absent where that cannot be done. */
+  restart?(): Promise<void>
   /** Ends the broker if the tool started it, and removes what it left. Safe to call twice. */
   stop(): Promise<void>
 }
 
-export type PeerName = 'aedes' | 'mosquitto' | 'sink'
-export const peerNames: readonly PeerName[] = ['aedes', 'mosquitto', 'sink']
+export const peerNames = ['aedes', 'aedes-redis', 'mosquitto', 'sink'] as const
+export type PeerName = (typeof peerNames)[number]
+
+export const loopback = '127.0.0.1'
+export const webSocketPath = '/mqtt'
+
+export const localEndpoint = (transport: Transport, port: number): Endpoint => ({ transport, host: loopback, port, path: webSocketPath })
 
 const startMs = 30_000
 const stopMs = 10_000
@@ -28,7 +34,7 @@ const outputCharsMax = 4_000
 /** A TCP port of the loopback that was free a moment ago. */
 export async function freePort(): Promise<number> {
   const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve) => server.listen(0, loopback, resolve))
   const address = server.address()
   await new Promise((resolve) => server.close(resolve))
   if (address === null || typeof address === 'string') throw new Error('the system gave no free TCP port')
@@ -70,19 +76,46 @@ export async function endProcess(child: ChildProcess, how: 'sigterm' | 'exits-by
   clearTimeout(timer)
 }
 
-/** Starts a yardstick that is a Node module of this folder; it sends its port over IPC once it listens. */
-export async function startNodePeer(name: 'aedes' | 'sink', nodeArgs: string[]): Promise<Broker> {
-  const child = fork(fileURLToPath(new URL(`./${name}.js`, import.meta.url)), [], { silent: true, execArgv: nodeArgs })
-  const printed = collectOutput(child)
-  let port: number | undefined
-  child.once('message', (message) => {
-    port = Number(message)
-  })
+/** What a broker that the tool starts as a child does on `restart` and `stop`. */
+export interface Child {
+  process: ChildProcess
+  printed: () => string
+}
+
+export interface OwnBroker {
+  endpoint: Endpoint
+  dialect: Dialect
+  secret: string
+  /** Starts the broker and resolves when it is ready. */
+  start(): Promise<Child>
+  /** Processes beside the child that work for the broker. */
+  otherPids?: readonly number[]
+  cleanUp(): Promise<void>
+}
+
+/** A broker that runs as a child of the tool. */
+export async function ownBroker({ endpoint, dialect, secret, start, otherPids = [], cleanUp }: OwnBroker): Promise<Broker> {
+  let child: Child | undefined
+  const stop = async (): Promise<void> => {
+    if (child !== undefined) await endProcess(child.process)
+    await cleanUp()
+  }
   try {
-    await whenReady(child, printed, name, async () => port !== undefined)
+    child = await start()
   } catch (error) {
-    await endProcess(child)
+    await cleanUp()
     throw error
   }
-  return { host: '127.0.0.1', port: port ?? 0, dialect: 'plain', secret: '', pid: child.pid, printed, stop: () => endProcess(child) }
+  return {
+    endpoint,
+    dialect,
+    secret,
+    pids: () => (child?.process.pid === undefined ? otherPids : [child.process.pid, ...otherPids]),
+    printed: () => child?.printed() ?? '',
+    async restart() {
+      if (child !== undefined) await endProcess(child.process)
+      child = await start()
+    },
+    stop,
+  }
 }

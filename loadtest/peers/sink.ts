@@ -2,10 +2,10 @@
  * Yardstick: a relay that does the least a broker can do: it answers PUBLISH with PUBACK, copies the frame to whoever subscribed to exactly
  * that topic, stores nothing, forgets PUBACKs, and writes once per socket and turn. What the load client reaches here is its own limit.
  */
-import { createServer, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { encodeFrame, type FrameHandler, FrameReader, packet, qos1Publish } from '../frames.js'
+import { announce, listenTcp, portArguments } from './listen.js'
 
-const readBytes = 64 * 1024
 const idleFrame = Buffer.alloc(0)
 
 /** What one topic's subscribers get at the end of this turn. */
@@ -83,15 +83,11 @@ class Connection implements FrameHandler {
   }
 }
 
-const server = createServer({ noDelay: true, highWaterMark: readBytes }, (socket) => {
+const [tcpPort] = portArguments()
+await listenTcp(tcpPort, (socket) => {
   const connection = new Connection(socket)
   socket.on('data', (chunk: Buffer) => connection.read(chunk))
   socket.on('error', () => socket.destroy())
   socket.on('close', () => connection.leave())
 })
-server.listen(0, '127.0.0.1', () => {
-  const address = server.address()
-  if (address !== null && typeof address === 'object') process.send?.(address.port)
-})
-process.on('SIGTERM', () => process.exit())
-process.on('disconnect', () => process.exit())
+announce()

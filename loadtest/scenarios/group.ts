@@ -2,10 +2,9 @@
  * Scenario `group`: a few members send to one group and all members receive. The last members may be frozen (they stop
  * reading for a while and must catch up); offline members belong to the group and are never there.
  */
-import type { ClientPlan, Plan, ScenarioOptions } from './plan.js'
+import type { ClientPlan, Echo, Plan, ScenarioOptions } from './plan.js'
 
-/** `echo` says whether a sender gets its own messages back, as it does on a broker where it subscribes to the group's topic. */
-export function planGroup(options: ScenarioOptions, prefix: string, echo: 'echo' | 'no-echo'): Plan {
+export function planGroup(options: ScenarioOptions, prefix: string, echo: Echo): Plan {
   const id = `${prefix}-team`
   const topic = `g/${id}/msg`
   const senders = Array.from({ length: options.senders }, (_, sender) => sender)
@@ -13,15 +12,16 @@ export function planGroup(options: ScenarioOptions, prefix: string, echo: 'echo'
     const offline = index >= options.members
     const frozen = !offline && index >= options.members - options.frozen
     const hears = echo === 'echo' ? senders : senders.filter((sender) => sender !== index)
-    const plan: ClientPlan = {
+    return {
       user: `${prefix}-${index}`,
       share: index,
+      sends: index < options.senders ? [{ topic, number: index }] : [],
       hears: offline ? [] : hears,
-      inbox: topic,
+      inboxes: [topic],
+      weight: 1,
       role: offline ? 'offline' : frozen ? 'frozen' : 'online',
     }
-    return index < options.senders ? { ...plan, sends: { topic, sender: index } } : plan
   })
   const [owner = '', ...members] = clients.map(({ user }) => user)
-  return { clients, group: { id, owner, members } }
+  return { clients, groups: [{ id, owner, members }] }
 }

@@ -1,0 +1,59 @@
+/**
+ * The sessions themselves (I8) and the server as a process (I7): a persistent session goes on at each connect, a device
+ * has one connection at a time, a token's end ends it; the server ends only when it is told, and keeps nothing of who is gone.
+ */
+import type { ConnectionRecord, History } from '../history.js'
+import type { Report } from '../verdict.js'
+import { sessionsOf } from './delivery.js'
+
+/** Two connections of a device may overlap for so long. */
+const overlapMsMax = 5_000
+/** A token may be outlived by so much: the server may have been stopped, or its clock was elsewhere. */
+const expiryMsMax = 15_000
+
+export function checkPresence(history: History, report: Report): void {
+  for (const session of sessionsOf(history)) {
+    const [first] = session as [ConnectionRecord]
+    const name = `${first.user}/${first.device}`
+    session.forEach((connection, index) => {
+      if (!connection.clean && index > 0 && !connection.present) report('sessions', `${name} came back and its session was gone`)
+      if (index === 0 && connection.attempt === 1 && connection.present) report('sessions', `${name} was told of a session at its first connect`)
+      const next = session[index + 1]
+      if (next !== undefined) checkOverlap(connection, next, name, report)
+      if (connection.downAt === undefined && connection.ready === undefined) report('sessions', `${name} is connected and never got ready`)
+    })
+    if (session.filter(({ downAt }) => downAt === undefined).length > 1) report('sessions', `${name} has two connections in the end`)
+  }
+  const isClockMoved = history.faults.some(({ kind }) => kind === 'clock')
+  if (!isClockMoved) checkExpiry(history, report)
+}
+
+function checkOverlap(connection: ConnectionRecord, next: ConnectionRecord, name: string, report: Report): void {
+  const overlapMs = (connection.downMs ?? Number.POSITIVE_INFINITY) - next.upMs
+  if (!connection.isSilent && overlapMs > overlapMsMax) report('sessions', `${name} had two connections at a time for ${overlapMs} ms`)
+}
+
+function checkExpiry({ connections, healed }: History, report: Report): void {
+  for (const { user, device, expiresMs, downMs, isSilent } of connections) {
+    const endMs = downMs ?? healed?.ms ?? 0
+    if (expiresMs !== undefined && !isSilent && endMs > expiresMs + expiryMsMax)
+      report('sessions', `${user}/${device} stayed for ${endMs - expiresMs} ms after its token had expired`)
+  }
+}
+
+/** What a server may log as an error when its disk is full or it is being killed. */
+const expectedErrors = /the store|the backlog of a session cannot be read/
+const notLogLines = /unhandled|uncaught|error:|fatal|segmentation|at file:/i
+
+export function checkServer({ nodes, logged, healed }: History, report: Report): void {
+  for (const { node, what, isOrdered, why } of nodes)
+    if (what === 'exit' && !isOrdered) report('unbounded', `${node} ended by itself: ${why}`)
+  for (const { node, level, text } of logged) {
+    const isFault = level === 'none' ? notLogLines.test(text) : !expectedErrors.test(text)
+    if (isFault) report('unbounded', `${node} logged: ${text.slice(0, 300)}`)
+  }
+  if (healed === undefined) report('unbounded', 'the run did not come to its end')
+  else if (healed.complaint !== '') report('unbounded', `${healed.waitedMs} ms after healing: ${healed.complaint}`)
+  else if (healed.gauge !== null && healed.gauge !== healed.sessions)
+    report('unbounded', `the server counts ${healed.gauge} sessions where ${healed.sessions} are connected`)
+}

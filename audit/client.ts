@@ -1,0 +1,367 @@
+/**
+ * A virtual user's device. It does what a good client must: keeps a connection, keeps sends until PUBACK and sends them again
+ * in their order, with the same id (or as DUP) after a reconnect, and acknowledges what it receives. It misbehaves on
+ * request, and records all that it does and sees. Never throws for what the server does.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Address, type ConversationId, conversationOf } from '../broker/topics.js'
+import type { Ready, Runs } from './history.js'
+import * as packets from './packets.js'
+import { openPipe, type Pipe, type Transport } from './pipe.js'
+import type { Random } from './random.js'
+import { addToRuns, type Recorder } from './recorder.js'
+
+export interface ClientWorld {
+  recorder: Recorder
+  random: Random
+  /** Where clients connect: the proxy. */
+  ports: { mqttPort: number; httpPort: number }
+  token(user: string, lifeSeconds: number): Promise<string>
+  /** The connection from this port was cut off without either end being told. */
+  wasSilent(localPort: number): boolean
+}
+
+export interface ClientOptions {
+  user: string
+  device: string
+  clean: boolean
+  transport: Transport
+  keepaliveSeconds: number
+  /** Of each token it connects with. */
+  tokenSeconds: number
+  /** Filters to subscribe to; a Parley needs none. */
+  filters: readonly string[]
+}
+
+interface Outgoing {
+  number: number
+  topic: string
+  payload: string
+  packetId: number
+  hasId: boolean
+}
+
+/** What a connection has brought; written down when it ends. */
+interface Connection {
+  number: number
+  readonly pipe: Pipe
+  reader: packets.PacketReader
+  isUp: boolean
+  isReady: boolean
+  before: Runs
+  after: Runs
+  withheld: { packetId: number; message: [ConversationId, number] | undefined }[]
+}
+
+const inFlightMax = 64
+const connackMsMax = 10_000
+const reconnectMsMin = 30
+const reconnectMsMax = 600
+/** Ids from here on are for repeats, whose PUBACK nobody waits for, and for SUBSCRIBE. */
+const otherIdMin = 60_000
+const msg = Buffer.from('msg')
+
+export class VirtualClient {
+  readonly options: ClientOptions
+  /** PUBACKs of what it receives are kept back while it is true. */
+  isWithholding = false
+  /** Connections that have ended because the token did. */
+  expiries = 0
+  readonly #world: ClientWorld
+  readonly #number: number
+  #isWanted = false
+  /** The loop that connects is running; it outlives a `stop` for a moment. */
+  #isTrying = false
+  #isFrozen = false
+  #connection: Connection | undefined
+  #attempts = 0
+  #packetId = 0
+  #otherId = otherIdMin
+  #pings: NodeJS.Timeout | undefined
+  readonly #inFlight = new Map<number, Outgoing>()
+  readonly #waiting: Outgoing[] = []
+  /** Sends with an id that have no ack yet. */
+  readonly #unanswered = new Map<string, number>()
+
+  constructor(options: ClientOptions, world: ClientWorld) {
+    this.options = options
+    this.#world = world
+    const { recorder } = world
+    this.#number = recorder.nextClient()
+    const { user, device, clean, transport } = options
+    recorder.write({ event: 'client', client: this.#number, user, device, clean, transport })
+  }
+
+  get name(): string {
+    return `${this.options.user}/${this.options.device}`
+  }
+
+  get isUp(): boolean {
+    return this.#connection?.isUp === true
+  }
+
+  get isReady(): boolean {
+    return this.#connection?.isReady === true
+  }
+
+  get unsettled(): number {
+    return this.#inFlight.size + this.#waiting.length
+  }
+
+  get localPort(): number {
+    return this.#connection?.pipe.localPort ?? 0
+  }
+
+  /** Keeps a connection from now on, until `stop`. */
+  start(): void {
+    this.#isWanted = true
+    if (!this.#isTrying) void this.#keepConnected()
+  }
+
+  stop(): void {
+    this.#isWanted = false
+    this.#connection?.pipe.destroy()
+  }
+
+  /** Breaks the connection off; it comes back by itself. */
+  reset(): void {
+    this.#connection?.pipe.destroy()
+  }
+
+  freeze(): void {
+    this.#isFrozen = true
+    this.#connection?.pipe.pause()
+  }
+
+  /** Reads and acknowledges again. */
+  heal(): void {
+    this.isWithholding = false
+    const connection = this.#connection
+    for (const { packetId } of connection?.withheld.splice(0) ?? []) connection?.pipe.write(packets.puback(packetId))
+    this.#isFrozen = false
+    connection?.pipe.resume()
+  }
+
+  /** Sends a text message; with `id` as JSON, otherwise as plain text. `bytes` dots follow the name. */
+  send(address: Address, name: string, id: string | undefined, bytes: number): void {
+    const { recorder } = this.#world
+    const conv = conversationOf(address, this.options.user)
+    if (conv === undefined) throw new Error(`${address} is not an address`)
+    const number = recorder.nextSend()
+    recorder.write({ event: 'send', send: number, client: this.#number, conv, id: id ?? null, name, bytes, at: recorder.tick() })
+    if (id !== undefined) this.#unanswered.set(`${address} ${id}`, number)
+    const body = `${name} ${'.'.repeat(bytes)}`
+    const payload = id === undefined ? body : JSON.stringify({ id, body })
+    this.#waiting.push({ number, topic: `${address}/msg`, payload, packetId: 0, hasId: id !== undefined })
+    this.#sendWaiting()
+  }
+
+  /** What is in flight goes out a second time, with a packet id of its own or as a retransmission. */
+  repeat(count: number): number {
+    let repeated = 0
+    for (const outgoing of this.#inFlight.values()) {
+      if (repeated++ >= count) break
+      if (!outgoing.hasId) this.#publish(outgoing, true)
+      else this.#publish({ ...outgoing, packetId: this.#nextOtherId() }, false)
+    }
+    return repeated
+  }
+
+  #nextOtherId(): number {
+    this.#otherId = this.#otherId >= 65_535 ? otherIdMin : this.#otherId + 1
+    return this.#otherId
+  }
+
+  #sendWaiting(): void {
+    while (this.isUp && this.#inFlight.size < inFlightMax) {
+      const next = this.#waiting.shift()
+      if (next === undefined) return
+      do this.#packetId = (this.#packetId % (otherIdMin - 1)) + 1
+      while (this.#inFlight.has(this.#packetId))
+      next.packetId = this.#packetId
+      this.#inFlight.set(next.packetId, next)
+      this.#publish(next, false)
+    }
+  }
+
+  #publish({ topic, payload, packetId }: Outgoing, dup: boolean): void {
+    this.#connection?.pipe.write(packets.publish({ topic, payload, qos: 1, packetId, dup }))
+  }
+
+  async #keepConnected(): Promise<void> {
+    let waitMs = reconnectMsMin
+    this.#isTrying = true
+    while (this.#isWanted) {
+      const wasUp = await this.#connectOnce()
+      waitMs = wasUp ? reconnectMsMin : Math.min(waitMs * 2, reconnectMsMax)
+      if (this.#isWanted) await delay(waitMs + this.#world.random(waitMs))
+    }
+    this.#isTrying = false
+  }
+
+  /** Resolves when the connection has ended or could not be made; true if there was a CONNACK. */
+  async #connectOnce(): Promise<boolean> {
+    const { user, device, clean, transport, keepaliveSeconds, tokenSeconds } = this.options
+    const { ports, token } = this.#world
+    const password = await token(user, tokenSeconds)
+    if (!this.#isWanted) return false
+    const expiresMs = this.#world.recorder.ms + tokenSeconds * 1_000
+    this.#attempts++
+    const closed = new Promise<Connection>((resolve) => {
+      const pipe = openPipe(transport, ports, {
+        opened: () => pipe.write(packets.connect({ clientId: device, clean, username: user, password, keepaliveSeconds })),
+        data: (chunk) => this.#data(connection, chunk, expiresMs),
+        closed: () => resolve(connection),
+      })
+      const connection = newConnection(pipe)
+      this.#connection = connection
+    })
+    const timer = setTimeout(() => {
+      if (!this.isUp) this.reset()
+    }, connackMsMax)
+    const ended = await closed
+    clearTimeout(timer)
+    clearInterval(this.#pings)
+    if (ended.isUp) {
+      if (this.#world.recorder.ms >= expiresMs) this.expiries++
+      this.#writeDown(ended, false)
+    }
+    this.#connection = undefined
+    return ended.isUp
+  }
+
+  /** Everything has settled: writes down what the present connection has brought, as still open. */
+  writeDownOpen(): void {
+    const connection = this.#connection
+    if (connection?.isUp !== true) return
+    this.#writeDown(connection, true)
+    connection.isUp = false
+  }
+
+  #writeDown({ number, pipe, before, after, withheld }: Connection, isOpen: boolean): void {
+    const { recorder, wasSilent } = this.#world
+    const unacked = withheld.flatMap(({ message }) => (message === undefined ? [] : [message]))
+    const when = { at: recorder.tick(), ms: recorder.ms }
+    recorder.write({ event: 'down', connection: number, ...when, isOpen, isSilent: wasSilent(pipe.localPort), before, after, unacked })
+  }
+
+  #data(connection: Connection, chunk: Buffer, expiresMs: number): void {
+    connection.reader.push(chunk, (first, body) => {
+      const type = first >> 4
+      if (type === packets.packetType.connack) this.#connected(connection, body, expiresMs)
+      else if (!connection.isUp) return
+      else if (type === packets.packetType.publish) this.#received(connection, first, body)
+      else if (type === packets.packetType.puback) this.#pubacked(body.readUInt16BE(0))
+    })
+  }
+
+  #connected(connection: Connection, body: Buffer, expiresMs: number): void {
+    if (body[1] !== 0) return connection.pipe.destroy()
+    const { recorder } = this.#world
+    const { filters, keepaliveSeconds } = this.options
+    connection.isUp = true
+    connection.number = recorder.nextConnection()
+    const when = { at: recorder.tick(), ms: recorder.ms }
+    recorder.write({
+      ...{ event: 'up', connection: connection.number, client: this.#number, ...when },
+      ...{ attempt: this.#attempts, present: body[0] === 1, expiresMs },
+    })
+    if (filters.length > 0) connection.pipe.write(packets.subscribe(this.#nextOtherId(), filters, 1))
+    for (const outgoing of this.#inFlight.values()) this.#publish(outgoing, true)
+    this.#sendWaiting()
+    if (keepaliveSeconds > 0) this.#pings = setInterval(() => connection.pipe.write(packets.pingreq), keepaliveSeconds * 700)
+    if (this.#isFrozen) connection.pipe.pause()
+  }
+
+  #pubacked(packetId: number): void {
+    const outgoing = this.#inFlight.get(packetId)
+    if (outgoing === undefined) return
+    const { recorder } = this.#world
+    recorder.acked++
+    recorder.write({ event: 'puback', send: outgoing.number, ms: recorder.ms })
+    this.#inFlight.delete(packetId)
+    this.#sendWaiting()
+  }
+
+  #received(connection: Connection, first: number, body: Buffer): void {
+    const topicEnd = 2 + body.readUInt16BE(0)
+    const qos = (first >> 1) & 3
+    const packetId = qos === 0 ? 0 : body.readUInt16BE(topicEnd)
+    const payload = body.subarray(topicEnd + (qos === 0 ? 0 : 2))
+    let message: [ConversationId, number] | undefined
+    if (body.compare(msg, 0, 3, topicEnd - 3, topicEnd) === 0) message = this.#message(connection, body.toString('latin1', 2, topicEnd), payload)
+    else this.#control(connection, body.toString('latin1', 2, topicEnd), payload)
+    if (packetId === 0) return
+    if (this.isWithholding) connection.withheld.push({ packetId, message })
+    else connection.pipe.write(packets.puback(packetId))
+  }
+
+  #message(connection: Connection, topic: string, payload: Buffer): [ConversationId, number] {
+    const { recorder } = this.#world
+    const conv = topic.startsWith('g/') ? topic.slice(0, -4) : directOf(topic, payload)
+    const seq = seqOf(payload)
+    recorder.delivered++
+    recorder.message(conv, seq, payload, this.name)
+    addToRuns(connection.isReady ? connection.after : connection.before, conv, seq)
+    return [conv, seq]
+  }
+
+  #control(connection: Connection, topic: string, payload: Buffer): void {
+    if (topic.endsWith('/ack')) this.#ack(payload)
+    else if (topic.endsWith('/event')) {
+      const { recorder } = this.#world
+      const { type, ...ready } = JSON.parse(payload.toString()) as Ready & { type: string }
+      if (type !== 'ready') return
+      connection.isReady = true
+      recorder.write({ event: 'ready', connection: connection.number, at: recorder.tick(), ready })
+    }
+  }
+
+  #ack(payload: Buffer): void {
+    const ack = JSON.parse(payload.toString()) as {
+      id?: string
+      conv?: Address
+      topic?: string
+      seq: number
+      ts: number
+      dup?: boolean
+      error?: { code: string }
+    }
+    const address = ack.conv ?? ack.topic?.slice(0, -4)
+    const send = this.#unanswered.get(`${address} ${ack.id}`)
+    if (send === undefined) return
+    const { recorder } = this.#world
+    if (ack.error === undefined) recorder.write({ event: 'ack', send, seq: ack.seq, ts: ack.ts, dup: ack.dup === true })
+    else {
+      recorder.refused++
+      recorder.write({ event: 'refused', send, code: ack.error.code })
+    }
+  }
+}
+
+const newConnection = (pipe: Pipe): Connection => ({
+  number: -1,
+  pipe,
+  reader: new packets.PacketReader(),
+  isUp: false,
+  isReady: false,
+  before: {},
+  after: {},
+  withheld: [],
+})
+
+/** A stored message begins with its seq. */
+function seqOf(payload: Buffer): number {
+  let seq = 0
+  for (let at = 7; at < payload.length; at++) {
+    const digit = (payload[at] as number) - 48
+    if (digit < 0 || digit > 9) break
+    seq = seq * 10 + digit
+  }
+  return seq
+}
+
+function directOf(topic: string, payload: Buffer): ConversationId {
+  const { from, to } = JSON.parse(payload.toString()) as { from: string; to: string }
+  return conversationOf(`u/${from}`, to) ?? topic
+}

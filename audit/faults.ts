@@ -1,0 +1,73 @@
+/**
+ * The faults: their kinds, and the schedule that a seed draws of them. A schedule is fixed before the run begins; what a
+ * fault does when its time has come stands in `inflict.ts`.
+ */
+import { createRandom, pick, type Random, shuffle } from './random.js'
+
+interface Kind {
+  /** `server`: one at a time; `client`: many at once; `steady`: part of the whole run. */
+  scope: 'server' | 'client' | 'steady'
+  meaning: string
+  /** Share among its scope. */
+  weight: number
+}
+
+export const kinds = {
+  kill: { scope: 'server', weight: 4, meaning: 'kill -9 of the server, then a new start' },
+  restart: { scope: 'server', weight: 2, meaning: 'SIGTERM, then a new start' },
+  stall: { scope: 'server', weight: 2, meaning: 'SIGSTOP of the server for 1 to 6 s, then SIGCONT' },
+  disk: { scope: 'server', weight: 1, meaning: 'the disk is full for 1 to 4 s' },
+  clock: { scope: 'server', weight: 1, meaning: 'the server’s wall clock jumps an hour ahead or back, and returns' },
+  cut: { scope: 'client', weight: 5, meaning: 'the connections of some clients are closed' },
+  reset: { scope: 'client', weight: 5, meaning: 'the connections of some clients are reset' },
+  delay: { scope: 'client', weight: 3, meaning: 'everything takes 50 to 500 ms longer for some clients' },
+  trickle: { scope: 'client', weight: 2, meaning: 'some clients get 1 to 20 kB/s' },
+  'half-open': { scope: 'client', weight: 3, meaning: 'connections fall silent and neither end is told' },
+  freeze: { scope: 'client', weight: 4, meaning: 'clients stop reading' },
+  withhold: { scope: 'client', weight: 4, meaning: 'clients read and send no PUBACK, then break off or catch up' },
+  away: { scope: 'client', weight: 4, meaning: 'clients are gone for seconds' },
+  repeat: { scope: 'client', weight: 5, meaning: 'messages in flight are sent a second time' },
+  'same-id': { scope: 'client', weight: 6, meaning: 'all devices of a user send the same id' },
+  'same-device': { scope: 'client', weight: 3, meaning: 'a device connects while it is connected' },
+  members: { scope: 'client', weight: 12, meaning: 'members are added, removed, or leave' },
+  token: { scope: 'steady', weight: 0, meaning: 'one client in fifteen has tokens that last seconds' },
+  fuzz: { scope: 'steady', weight: 0, meaning: 'malformed packets over TCP and WebSocket beside the chat' },
+} as const satisfies Record<string, Kind>
+
+export type FaultKind = keyof typeof kinds
+export const faultKinds = Object.keys(kinds) as FaultKind[]
+
+export interface PlannedFault {
+  ms: number
+  kind: FaultKind
+  /** Whatever must be chosen for it is chosen by this. */
+  seed: number
+}
+
+/** Servers need time to come back and to be in use again before the next one. */
+const serverEveryMsUsual = 4_000
+/** Share of the clients that are in trouble at a time grows with it. */
+const clientEveryMs = 250
+
+export const isSteady = (kind: FaultKind): boolean => kinds[kind].scope === 'steady'
+
+/** In order of time. Every kind comes once before one comes twice; after that by weight. */
+export function planFaults(seed: number, runMs: number, chosen: readonly FaultKind[], serverEveryMs = serverEveryMsUsual): PlannedFault[] {
+  const random = createRandom(seed)
+  const plan = [
+    ...planScope(random, runMs, chosen.filter((kind) => kinds[kind].scope === 'server'), serverEveryMs / 2, serverEveryMs),
+    ...planScope(random, runMs, chosen.filter((kind) => kinds[kind].scope === 'client'), 0, clientEveryMs),
+  ]
+  return plan.sort((a, b) => a.ms - b.ms)
+}
+
+function planScope(random: Random, runMs: number, chosen: readonly FaultKind[], firstMs: number, everyMs: number): PlannedFault[] {
+  if (chosen.length === 0) return []
+  const once = shuffle(random, chosen)
+  const byWeight = chosen.flatMap((kind) => Array.from({ length: kinds[kind].weight }, () => kind))
+  const plan: PlannedFault[] = []
+  for (let ms = firstMs + random(everyMs); ms < runMs; ms += everyMs / 2 + random(everyMs)) {
+    plan.push({ ms: Math.round(ms), kind: once.pop() ?? pick(random, byWeight), seed: random(2 ** 31) })
+  }
+  return plan
+}

@@ -1,0 +1,193 @@
+/**
+ * Does the faults of the schedule, and takes them back. Server faults wait for each other; a client fault takes some
+ * clients by chance and, where it lasts, gives them back after its time. `heal` ends whatever is still going on.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Api } from './api.js'
+import type { Cast } from './cast.js'
+import type { ClientWorld, VirtualClient } from './client.js'
+import { VirtualClient as Client } from './client.js'
+import type { Deployment } from './deployment.js'
+import type { FaultKind, PlannedFault } from './faults.js'
+import type { Harm, Proxy } from './proxy.js'
+import { createRandom, pick, type Random } from './random.js'
+import type { Traffic } from './traffic.js'
+
+export interface InflictWorld {
+  deployment: Deployment
+  proxy: Proxy
+  api: Api
+  cast: Cast
+  clients: readonly VirtualClient[]
+  clientWorld: ClientWorld
+  traffic: Traffic
+}
+
+const hourMs = 3_600_000
+const shareMax = 0.06
+
+export class Inflictor {
+  readonly done = new Map<FaultKind, number>()
+  readonly #world: InflictWorld
+  /** The last server fault, and changes of members: one after the other. */
+  #servers: Promise<unknown> = Promise.resolve()
+  #members: Promise<unknown> = Promise.resolve()
+  readonly #lasting = new Set<NodeJS.Timeout>()
+  readonly #twins = new Set<VirtualClient>()
+  #error: unknown
+
+  constructor(world: InflictWorld) {
+    this.#world = world
+  }
+
+  inflict({ kind, seed }: PlannedFault): void {
+    const random = createRandom(seed)
+    const what = this.#actions[kind]?.(random)
+    if (what === undefined) return
+    this.done.set(kind, (this.done.get(kind) ?? 0) + 1)
+    const { recorder } = this.#world.clientWorld
+    recorder.write({ event: 'fault', kind, ms: recorder.ms, what })
+  }
+
+  /** Everything is as it should be when it resolves; clients are told to read, acknowledge and connect. */
+  async heal(): Promise<void> {
+    for (const timer of this.#lasting) clearTimeout(timer)
+    this.#lasting.clear()
+    for (const twin of this.#twins) twin.stop()
+    await this.#servers
+    await this.#members
+    if (this.#error !== undefined) throw this.#error
+    const { proxy, clients } = this.#world
+    proxy.healAll()
+    for (const client of clients) {
+      client.heal()
+      client.start()
+    }
+  }
+
+  readonly #actions: Partial<Record<FaultKind, (random: Random) => string | undefined>> = {
+    kill: (random) =>
+      this.#server(random, async (node) => {
+        await node.kill()
+        await delay(random(500))
+        await node.start()
+      }),
+    restart: (random) =>
+      this.#server(random, async (node) => {
+        await node.stop()
+        await node.start()
+      }),
+    stall: (random) =>
+      this.#server(random, async (node) => {
+        node.freeze()
+        await delay(1_000 + random(5_000))
+        node.thaw()
+      }),
+    disk: (random) =>
+      this.#server(random, async () => {
+        this.#world.deployment.fillDisk()
+        await delay(1_000 + random(3_000))
+        this.#world.deployment.freeDisk()
+      }),
+    clock: (random) =>
+      this.#server(random, async (node) => {
+        node.setClock(random(2) === 0 ? hourMs : -hourMs)
+        await delay(1_000 + random(2_000))
+        node.setClock(0)
+      }),
+    cut: (random) => this.#harm(random, () => ({ kind: 'cut' }), 0),
+    reset: (random) => this.#harm(random, () => ({ kind: 'reset' }), 0),
+    delay: (random) => this.#harm(random, () => ({ kind: 'delay', ms: 50 + random(450) }), 2_000 + random(4_000)),
+    trickle: (random) => this.#harm(random, () => ({ kind: 'trickle', bytesPerSecond: 1_000 + random(19_000) }), 2_000 + random(3_000)),
+    'half-open': (random) => this.#harm(random, () => ({ kind: 'silence' }), 1_000 + random(6_000)),
+    freeze: (random) => this.#some(random, (client) => client.freeze(), 500 + random(6_000), (client) => client.heal()),
+    withhold: (random) => {
+      const breaksOff = random(2) === 0
+      const start = (client: VirtualClient): void => {
+        client.isWithholding = true
+      }
+      return this.#some(random, start, 500 + random(4_000), (client) => {
+        if (breaksOff) client.reset()
+        client.heal()
+      })
+    },
+    away: (random) => this.#some(random, (client) => client.stop(), 500 + random(8_000), (client) => client.start()),
+    repeat: (random) => this.#some(random, (client) => client.repeat(1 + random(5)), 0),
+    'same-id': () => (this.#world.traffic.sendFromAllDevices() ? 'two devices, one id' : undefined),
+    'same-device': (random) => this.#sameDevice(random),
+    members: (random) => this.#changeMembers(random),
+  }
+
+  #server(random: Random, act: (node: Deployment['nodes'][number]) => Promise<void>): string {
+    const node = pick(random, this.#world.deployment.nodes)
+    this.#servers = this.#servers.then(() => act(node)).catch((error) => {
+      this.#error ??= error
+    })
+    return node.name
+  }
+
+  #chosen(random: Random): VirtualClient[] {
+    const { clients } = this.#world
+    const count = 1 + random(Math.max(1, Math.floor(clients.length * shareMax)))
+    return Array.from({ length: count }, () => pick(random, clients))
+  }
+
+  #some(random: Random, act: (client: VirtualClient) => void, lastsMs: number, end?: (client: VirtualClient) => void): string {
+    const chosen = this.#chosen(random)
+    chosen.forEach(act)
+    if (end !== undefined) this.#later(lastsMs, () => chosen.forEach(end))
+    return named(chosen)
+  }
+
+  #harm(random: Random, harmFor: () => Harm, lastsMs: number): string {
+    const { proxy } = this.#world
+    const chosen = this.#chosen(random)
+    const ports = chosen.map(({ localPort }) => localPort)
+    for (const port of ports) proxy.harm(port, harmFor())
+    if (lastsMs > 0) this.#later(lastsMs, () => ports.forEach((port) => proxy.heal(port)))
+    return named(chosen)
+  }
+
+  #later(ms: number, act: () => void): void {
+    const timer = setTimeout(() => {
+      this.#lasting.delete(timer)
+      act()
+    }, ms)
+    this.#lasting.add(timer)
+  }
+
+  /** A second connection of the same device takes over, and after a while the first one takes it back. */
+  #sameDevice(random: Random): string {
+    const client = pick(random, this.#world.clients)
+    const twin = new Client({ ...client.options, transport: random(2) === 0 ? 'ws' : 'tcp' }, this.#world.clientWorld)
+    this.#twins.add(twin)
+    twin.start()
+    this.#later(200 + random(1_500), () => {
+      twin.stop()
+      this.#twins.delete(twin)
+    })
+    return client.name
+  }
+
+  #changeMembers(random: Random): string {
+    const { cast, api, clientWorld } = this.#world
+    const { group, owner } = pick(random, cast.groups.filter(({ isRestless }) => isRestless))
+    const users = [...new Set([pick(random, cast.churners), pick(random, cast.churners)])]
+    const change = pick(random, ['add', 'add', 'remove', 'leave'] as const)
+    const { recorder } = clientWorld
+    this.#members = this.#members.then(async () => {
+      const at = recorder.tick()
+      const answer =
+        change === 'leave'
+          ? await api.call(users[0] as string, 'group.leave', { group })
+          : await api.call(owner, `group.${change}`, { group, users })
+      const changed = change === 'leave' ? users.slice(0, 1) : ((answer?.body.added ?? answer?.body.removed ?? users) as string[])
+      const isDone = answer === undefined || answer.status >= 500 ? {} : { isDone: answer.status === 200 }
+      recorder.write({ event: 'members', group, change, users: changed, at, ...isDone })
+    })
+    return `${change} ${users.join(', ')} in ${group}`
+  }
+}
+
+const named = (clients: readonly VirtualClient[]): string =>
+  clients.length > 3 ? `${clients.length} clients` : clients.map(({ name }) => name).join(', ')

@@ -1,0 +1,63 @@
+/**
+ * `parley prove`: runs the fault audit or judges a kept history again, prints the verdict, and writes the reports that were asked
+ * for. Exit code 1 when a promise was broken; the history is kept then, wherever it was.
+ */
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { check } from './checker.js'
+import { createEmbedded } from './embedded.js'
+import { type History, readHistory } from './history.js'
+import { renderHtml } from './html.js'
+import { createLive } from './live.js'
+import { type ProveOptions, parseProveOptions, type RawProveOptions } from './options.js'
+import { renderTable, toJson } from './report.js'
+import { runAudit } from './run.js'
+import { type Verdict, violationCount } from './verdict.js'
+
+export async function prove(raw: RawProveOptions): Promise<void> {
+  const options = parseProveOptions(raw)
+  if (options.judge !== undefined) {
+    const history = await readHistory(options.judge)
+    return finish(options, history, check(history))
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  const dir = mkdtempSync(join(tmpdir(), 'parley-prove-'))
+  const file = join(dir, 'history.jsonl')
+  const remove = (): void => rmSync(dir, { recursive: true, force: true })
+  process.once('exit', remove)
+  try {
+    process.stderr.write(`parley prove: ${options.users} users, ${options.rate} messages/s, ${options.minutes} min, seed ${options.seed}\n`)
+    await runAudit(options, {
+      file,
+      deploy: (events) => createEmbedded({ dir: join(dir, 'deployment'), events }),
+      live: createLive(process.stderr),
+    })
+    const history = await readHistory(file)
+    const verdict = check(history)
+    keep(options, file, verdict)
+    finish(options, history, verdict)
+  } finally {
+    process.removeListener('exit', remove)
+    remove()
+  }
+}
+
+function keep({ keep: folder, seed }: ProveOptions, file: string, verdict: Verdict): void {
+  if (folder === undefined && violationCount(verdict) === 0) return
+  const target = folder ?? mkdtempSync(join(tmpdir(), 'parley-prove-kept-'))
+  mkdirSync(target, { recursive: true })
+  const kept = join(target, `history-${seed}.jsonl`)
+  copyFileSync(file, kept)
+  process.stderr.write(`history: ${kept}; judge it again with: parley prove --judge ${kept}\n`)
+}
+
+function finish({ html, json }: ProveOptions, history: History, verdict: Verdict): void {
+  const table = renderTable(history, verdict)
+  if (json === '-') process.stdout.write(toJson(history, verdict))
+  else if (json !== undefined) writeFileSync(json, toJson(history, verdict))
+  if (html !== undefined) writeFileSync(html, renderHtml(history, verdict))
+  const out = json === '-' ? process.stderr : process.stdout
+  out.write(table)
+  if (violationCount(verdict) > 0) process.exitCode = 1
+}

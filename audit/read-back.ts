@@ -1,0 +1,109 @@
+/**
+ * Reads the logs back after healing, as users: each direct conversation by both, each group by its owner and, for
+ * the present members, the last page; churners and outsiders try everything in restless groups. By `history`, and for some users
+ * all over again by `sync`. What is read goes into the history; what somebody may read is the checker's business.
+ */
+import { type Address, addressOf, type ConversationId, conversationOf, groupConversation } from '../broker/topics.js'
+import type { Api } from './api.js'
+import type { Cast } from './cast.js'
+import type { Run } from './history.js'
+import { joinRun, type Recorder } from './recorder.js'
+
+export interface ReadWorld {
+  api: Api
+  cast: Cast
+  recorder: Recorder
+}
+
+type Message = { seq: number } & Record<string, unknown>
+
+const pageMax = 200
+const parallel = 8
+const fullSyncs = 40
+/** Behind the end, what others look at. */
+const tail = 20
+const pagesMax = 10_000
+
+export async function readBack(world: ReadWorld, done: (share: number) => void): Promise<void> {
+  const { cast } = world
+  const jobs: (() => Promise<void>)[] = []
+  for (const [user, address] of directs(cast)) jobs.push(() => readHistory(world, user, address, 0))
+  for (const { group, owner, members, isRestless } of cast.groups) {
+    const address: Address = groupConversation(group)
+    jobs.push(() => readHistory(world, owner, address, 0))
+    const curious = new Set(isRestless ? [...cast.churners, ...cast.outsiders] : cast.outsiders)
+    for (const user of curious) jobs.push(() => readHistory(world, user, address, 0))
+    for (const user of members) if (user !== owner && !curious.has(user)) jobs.push(() => readHistory(world, user, address, -tail))
+  }
+  const everything = new Set([...cast.outsiders, ...cast.churners.slice(0, fullSyncs), ...cast.users.slice(0, fullSyncs)])
+  for (const user of everything) jobs.push(() => readSync(world, user))
+  await inParallel(jobs, done)
+}
+
+function directs(cast: Cast): [string, Address][] {
+  return cast.users.flatMap((user) => cast.friendsOf(user).map((friend): [string, Address] => [user, `u/${friend}`]))
+}
+
+async function inParallel(jobs: readonly (() => Promise<void>)[], done: (share: number) => void): Promise<void> {
+  let next = 0
+  const work = async (): Promise<void> => {
+    for (let job = jobs[next++]; job !== undefined; job = jobs[next++]) {
+      await job()
+      done(next / jobs.length)
+    }
+  }
+  await Promise.all(Array.from({ length: parallel }, work))
+}
+
+/** Nothing is recorded when the server does not let the user; a negative `after` counts from the end. */
+async function readHistory({ api, recorder }: ReadWorld, user: string, address: Address, after: number): Promise<void> {
+  const conv = conversationOf(address, user) ?? address
+  const runs: Run[] = []
+  let from = after + 1
+  let [at, head] = [after, 0]
+  for (let pages = 0; pages < pagesMax; pages++) {
+    const params = at < 0 ? { conv: address, limit: -at } : { conv: address, after: at, limit: pageMax }
+    const answer = await api.call(user, 'history', params)
+    if (answer?.status === 403 || answer?.status === 404) return
+    if (answer?.status !== 200) throw new Error(`history of ${address} for ${user} was answered by ${JSON.stringify(answer ?? 'nothing')}`)
+    const { messages, head: last } = answer.body as { messages: Message[]; head: number }
+    head = last
+    for (const message of messages) note(recorder, conv, message, user, runs)
+    if (at < 0) from = messages[0]?.seq ?? 1
+    if (messages.length === 0 || (messages.at(-1)?.seq ?? 0) >= head) break
+    at = messages.at(-1)?.seq ?? 0
+  }
+  recorder.write({ event: 'read', user, conv, by: 'history', from, to: head, runs })
+}
+
+function note(recorder: Recorder, conv: ConversationId, message: Message, user: string, runs: Run[]): void {
+  recorder.message(conv, message.seq, Buffer.from(JSON.stringify(message)), user)
+  joinRun(runs, message.seq)
+}
+
+async function readSync({ api, recorder }: ReadWorld, user: string): Promise<void> {
+  const cursors: Record<Address, number> = {}
+  const found = new Map<ConversationId, Run[]>()
+  let heads: Record<Address, number> = {}
+  for (let more = true; more; ) {
+    const page = (await api.rpc(user, 'sync', { cursors })) as {
+      messages: ({ conv: Address } & Message)[]
+      heads: Record<Address, number>
+      more: boolean
+    }
+    for (const { conv: address, ...message } of page.messages) {
+      const conv = conversationOf(address, user) ?? address
+      const runs = found.get(conv) ?? []
+      found.set(conv, runs)
+      note(recorder, conv, message as Message, user, runs)
+      cursors[address] = (message as Message).seq
+    }
+    if (page.more && page.messages.length === 0) throw new Error(`sync of ${user} says that there is more, and gives nothing`)
+    heads = page.heads
+    more = page.more
+  }
+  for (const [conv, runs] of found) {
+    const head = heads[addressOf(conv, user)] ?? runs.at(-1)?.[1] ?? 0
+    recorder.write({ event: 'read', user, conv, by: 'sync', from: 1, to: head, runs })
+  }
+}

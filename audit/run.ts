@@ -1,0 +1,225 @@
+/**
+ * One audit from the start of the servers to the history on disk: brings everybody online, lets them talk while the schedule
+ * of faults is done, heals, waits until everything has settled, and reads it all back. Judging is the checker's part. Throws only
+ * when the audit itself cannot go on; whatever the servers do ends in the history.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { groupConversation } from '../broker/topics.js'
+import { Api } from './api.js'
+import { type Cast, createCast } from './cast.js'
+import { VirtualClient } from './client.js'
+import type { Deployment, DeploymentEvents } from './deployment.js'
+import { type FaultKind, isSteady, planFaults } from './faults.js'
+import { fuzzUsers, startFuzz } from './fuzz.js'
+import { Inflictor } from './inflict.js'
+import type { Live } from './live.js'
+import { createProxy, type Proxy } from './proxy.js'
+import { createRandom, type Random } from './random.js'
+import { readBack } from './read-back.js'
+import { Recorder } from './recorder.js'
+import { startTraffic } from './traffic.js'
+
+export interface RunOptions {
+  seed: number
+  minutes: number
+  users: number
+  /** Messages a second. */
+  rate: number
+  faults: readonly FaultKind[]
+  /** Mean time between two faults of the server; what is usual when it is left out. */
+  serverEveryMs?: number
+}
+
+export interface RunWorld {
+  /** Where the history is written. */
+  file: string
+  deploy(events: DeploymentEvents): Deployment
+  live: Live
+}
+
+const tokenSeconds = 6 * 3_600
+const shortTokenSeconds = 8
+const shortTokenEvery = 15
+const startMsMax = 60_000
+const healMsMax = 90_000
+const quietMs = 1_200
+const drainMsMax = 10_000
+const sampleMs = 1_000
+const startSlice = 50
+
+interface Stage {
+  options: RunOptions
+  recorder: Recorder
+  deployment: Deployment
+  proxy: Proxy
+  api: Api
+  cast: Cast
+  clients: VirtualClient[]
+  random: Random
+  live: Live
+}
+
+export async function runAudit(options: RunOptions, { file, deploy, live }: RunWorld): Promise<void> {
+  const recorder = new Recorder(file)
+  const random = createRandom(options.seed)
+  const deployment = deploy({
+    exited: (node, { isOrdered, why }) =>
+      recorder.write({ event: 'node', node: node.name, what: 'exit', ms: recorder.ms, isOrdered, why }),
+    logged: (node, level, text) => recorder.write({ event: 'logged', node: node.name, level, text: text.slice(0, 1_000) }),
+  })
+  const api = new Api(deployment, random)
+  const proxy = await createProxy(() => api.node())
+  try {
+    const cast = createCast(options.users)
+    const stage: Stage = { options, recorder, deployment, proxy, api, cast, clients: [], random, live }
+    writeRun(stage)
+    live.phase('starting')
+    for (const node of deployment.nodes) await node.start()
+    await createWorld(stage)
+    await talk(stage)
+    await settleAndRead(stage)
+  } finally {
+    live.end()
+    await proxy.close()
+    await deployment.close()
+    recorder.close()
+  }
+}
+
+function writeRun({ options, recorder, deployment }: Stage): void {
+  const { seed, minutes, rate, users, faults } = options
+  const skipped = faults.flatMap((kind) => {
+    const why = deployment.cannot(kind)
+    return why === undefined ? [] : [{ kind, why }]
+  })
+  const startedAt = new Date().toISOString()
+  recorder.write({ event: 'run', version: 1, seed, startedAt, minutes, rate, users, faults: [...faults], skipped })
+}
+
+async function createWorld(stage: Stage): Promise<void> {
+  const { api, cast, recorder, clients, options, proxy, random, deployment } = stage
+  await api.addUsers([...cast.users, ...cast.outsiders, ...fuzzUsers])
+  for (const { group, owner, members } of cast.groups) {
+    await api.rpc(owner, 'group.create', { group, members })
+    recorder.write({ event: 'members', group, change: 'create', users: members, at: recorder.tick(), isDone: true })
+  }
+  const hasShortTokens = options.faults.includes('token')
+  const world = { recorder, random, ports: proxy, token: api.token, wasSilent: proxy.wasSilent }
+  cast.devices.forEach((device, number) => {
+    const isShort = hasShortTokens && number % shortTokenEvery === shortTokenEvery - 1
+    const groups = cast.groups.filter(({ members }) => members.includes(device.user)).map(({ group }) => groupConversation(group))
+    const filters = deployment.filtersOf(device.user, groups)
+    clients.push(new VirtualClient({ ...device, tokenSeconds: isShort ? shortTokenSeconds : tokenSeconds, filters }, world))
+  })
+  for (let at = 0; at < clients.length; at += startSlice) {
+    const slice = clients.slice(at, at + startSlice)
+    for (const client of slice) client.start()
+    await until(() => slice.every(({ isUp }) => isUp), startMsMax)
+  }
+}
+
+/** True when it held in time. */
+async function until(probe: () => boolean | Promise<boolean>, msMax: number): Promise<boolean> {
+  for (const end = performance.now() + msMax; performance.now() < end; ) {
+    if (await probe()) return true
+    await delay(20)
+  }
+  return false
+}
+
+async function talk(stage: Stage): Promise<void> {
+  const { options, recorder, deployment, proxy, api, cast, clients, random, live } = stage
+  const possible = options.faults.filter((kind) => deployment.cannot(kind) === undefined)
+  const runMs = options.minutes * 60_000
+  const plan = planFaults(options.seed, runMs, possible.filter((kind) => !isSteady(kind)), options.serverEveryMs)
+  const traffic = startTraffic({ cast, clients, random, perSecond: options.rate })
+  const clientWorld = { recorder, random, ports: proxy, token: api.token, wasSilent: proxy.wasSilent }
+  const inflictor = new Inflictor({ deployment, proxy, api, cast, clients, clientWorld, traffic })
+  const fuzz = possible.includes('fuzz') ? startFuzz({ random: createRandom(options.seed + 1), ports: proxy, token: api.token }) : undefined
+  const stopSampling = sample(stage)
+  live.phase(`seed ${options.seed}`)
+  const startedMs = performance.now()
+  const passedMs = (): number => performance.now() - startedMs
+  for (const fault of plan) {
+    await delay(Math.max(0, fault.ms - passedMs()))
+    inflictor.inflict(fault)
+  }
+  await delay(Math.max(0, runMs - passedMs()))
+  live.phase('healing')
+  traffic.stop()
+  await fuzz?.stop()
+  await inflictor.heal()
+  stopSampling()
+  const steady = (kind: FaultKind, what: string): void => recorder.write({ event: 'fault', kind, ms: recorder.ms, what })
+  if (fuzz !== undefined) steady('fuzz', `${fuzz.connections} connections`)
+  if (possible.includes('token')) steady('token', `${clients.reduce((sum, { expiries }) => sum + expiries, 0)} connections ended with their token`)
+}
+
+function sample({ recorder, clients, deployment, options, live }: Stage): () => void {
+  const timer = setInterval(() => {
+    const { ms, sent, acked, delivered } = recorder
+    const up = clients.filter(({ isUp }) => isUp).length
+    const rssMb = Math.round(deployment.nodes.reduce((sum, node) => sum + node.rssBytes(), 0) / 1_048_576)
+    recorder.write({ event: 'sample', sample: { ms, acked, delivered, live: up, rssMb } })
+    const seconds = Math.round(ms / 1_000)
+    live.show(
+      `${seconds} of ${Math.round(options.minutes * 60)} s  sent ${sent}  acked ${acked}  delivered ${delivered}  ` +
+        `online ${up}/${clients.length}  server ${rssMb} MB`,
+    )
+  }, sampleMs)
+  return () => clearInterval(timer)
+}
+
+/** What is wrong with the state after healing; '' when everybody has everything that can still come. */
+async function settle({ clients, recorder, api, live }: Stage): Promise<string> {
+  let [lastCount, lastChangeMs] = [-1, 0]
+  const isSettled = async (): Promise<boolean> => {
+    const waiting = clients.filter(({ isReady, unsettled }) => !isReady || unsettled > 0).length
+    live.show(`${waiting} clients are not done`)
+    if (waiting > 0) return false
+    if (recorder.delivered !== lastCount) {
+      lastCount = recorder.delivered
+      lastChangeMs = performance.now()
+    }
+    if (performance.now() - lastChangeMs < quietMs) return false
+    return ((await api.node()?.metric('parley_sessions_behind')) ?? 0) === 0
+  }
+  if (await until(isSettled, healMsMax)) return ''
+  const late = clients.filter(({ isReady, unsettled }) => !isReady || unsettled > 0)
+  const names = late.slice(0, 5).map(({ name, isUp, isReady, unsettled }) => `${name} up=${isUp} ready=${isReady} unsettled=${unsettled}`)
+  return late.length > 0 ? `${late.length} clients are not done: ${names.join('; ')}` : 'sessions are still behind'
+}
+
+async function settleAndRead(stage: Stage): Promise<void> {
+  const { recorder, clients, deployment, live, options, api } = stage
+  const healedMs = recorder.ms
+  live.phase('settling')
+  let complaint = await settle(stage)
+  const waitedMs = recorder.ms - healedMs
+  const sessions = clients.filter(({ isUp }) => isUp).length
+  let gauge: number | null = null
+  await until(async () => {
+    gauge = (await api.node()?.metric('parley_sessions')) ?? null
+    return gauge === null || gauge === sessions
+  }, drainMsMax)
+  for (const client of clients) client.writeDownOpen()
+  for (const client of clients) client.stop()
+  live.phase('reading back')
+  try {
+    // What was only in memory is gone then.
+    if (options.faults.includes('kill')) {
+      for (const node of deployment.nodes) {
+        await node.kill()
+        await node.start()
+      }
+    }
+    await readBack(stage, (share) => live.show(`${Math.round(share * 100)} %`))
+    for (const node of deployment.nodes) {
+      const { why } = await node.stop()
+      if (why !== 'exit code 0') complaint ||= `${node.name} was told to stop and ended with ${why}`
+    }
+  } catch (error) {
+    complaint ||= (error as Error).message
+  }
+  recorder.write({ event: 'healed', ms: healedMs, sessions, gauge, waitedMs, complaint })
+}

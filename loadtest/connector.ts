@@ -1,0 +1,79 @@
+/** Opens the connections of a load process, and opens them again for sessions that come back. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Identity } from './frames.js'
+import { LeanClient } from './lean-client.js'
+import type { LoadJob } from './orders.js'
+import type { Participant } from './participant.js'
+import type { ClientPlan } from './scenarios/plan.js'
+import { createTokenSigner } from './token.js'
+
+const device = 'load'
+const retryMs = 50
+const truncatedField = /"truncated":\{.*/
+
+export interface Back {
+  connackMicros: number
+  /** Undefined on brokers that do not say when a session has its backlog. */
+  readyMicros: number | undefined
+  retries: number
+  /** What the broker says that it left out. */
+  truncated: string | undefined
+}
+
+const microsSince = (startedMs: number): number => (performance.now() - startedMs) * 1000
+
+export class Connector {
+  readonly #sign: (user: string) => string
+
+  constructor(readonly job: LoadJob) {
+    this.#sign = createTokenSigner(job.secret)
+  }
+
+  async connect(plan: ClientPlan): Promise<{ client: LeanClient; micros: number }> {
+    const startedMs = performance.now()
+    const client = new LeanClient(this.job.endpoint, plan.user)
+    await client.connect(this.#identity(plan))
+    return { client, micros: microsSince(startedMs) }
+  }
+
+  /** Nothing needs to be subscribed on Parley, nor where the session has kept its subscriptions. */
+  async subscribe(plan: ClientPlan, client: LeanClient, session: 'session-present' | 'new-session'): Promise<void> {
+    if (this.job.dialect === 'parley' || session === 'session-present') return
+    for (const inbox of plan.inboxes) await client.subscribe(inbox)
+  }
+
+  /** Tries until the deadline (performance.now); the times count from the first try. */
+  async return(participant: Participant, deadlineMs: number): Promise<Back> {
+    const startedMs = performance.now()
+    for (let retries = 0; ; retries++) {
+      const client = new LeanClient(this.job.endpoint, participant.plan.user, Math.max(1, deadlineMs - performance.now()))
+      participant.attach(client)
+      try {
+        return { ...(await this.#tryReturn(participant.plan, client, startedMs)), retries }
+      } catch (error) {
+        client.abort()
+        if (performance.now() + retryMs >= deadlineMs) throw error
+        await sleep(retryMs * (1 + Math.random()))
+      }
+    }
+  }
+
+  async #tryReturn(plan: ClientPlan, client: LeanClient, startedMs: number): Promise<Omit<Back, 'retries'>> {
+    const readyEvent = this.job.dialect === 'plain' ? undefined : client.ready()
+    const ready = readyEvent?.then((event) => ({ event, micros: microsSince(startedMs) }))
+    const connack = client.connect(this.#identity(plan)).then((session) => ({ session, micros: microsSince(startedMs) }))
+    const [connected, end] = await Promise.all([connack, ready])
+    await this.subscribe(plan, client, connected.session)
+    return {
+      connackMicros: connected.micros,
+      readyMicros: end?.micros,
+      truncated: end === undefined ? undefined : truncatedField.exec(end.event)?.[0],
+    }
+  }
+
+  #identity({ user, role }: ClientPlan): Identity {
+    const clean = !this.job.persistent && role !== 'offline' && role !== 'returning'
+    if (this.job.dialect === 'plain') return { clientId: `${user}-${device}`, clean }
+    return { clientId: device, clean, username: user, password: this.#sign(user) }
+  }
+}

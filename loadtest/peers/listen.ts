@@ -1,0 +1,39 @@
+/** The doors of the yardsticks that are Node modules: TCP and WebSocket, on the ports that the tool chose. */
+import { createServer as createHttpServer } from 'node:http'
+import { createServer, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { createWebSocketStream, WebSocketServer } from 'ws'
+import { loopback } from './broker.js'
+
+/** Arguments of a yardstick: ports for TCP, WebSocket and, where there is one, Redis. */
+export const portArguments = (): [tcp: number, ws: number, redis: number] => {
+  const [tcp = 0, ws = 0, redis = 0] = process.argv.slice(2).map(Number)
+  return [tcp, ws, redis]
+}
+
+const backlog = 4_096
+
+export async function listenTcp(port: number, accept: (socket: Socket) => void): Promise<void> {
+  const server = createServer({ noDelay: true, highWaterMark: 64 * 1024 }, accept)
+  await new Promise<void>((resolve) => server.listen({ port, host: loopback, backlog }, resolve))
+}
+
+export async function listenWebSocket(port: number, accept: (stream: Duplex) => void): Promise<void> {
+  const http = createHttpServer()
+  const server = new WebSocketServer({ server: http, perMessageDeflate: false, handleProtocols: () => 'mqtt' })
+  server.on('connection', (ws) => {
+    const stream = createWebSocketStream(ws)
+    // Without it each of mqtt-packet's small writes is a frame of its own: a third of the speed.
+    stream._writev = (chunks, done) => stream._write(Buffer.concat(chunks.map(({ chunk }) => chunk as Buffer)), 'buffer' as never, done)
+    stream.on('error', () => stream.destroy())
+    accept(stream)
+  })
+  await new Promise<void>((resolve) => http.listen({ port, host: loopback, backlog }, resolve))
+}
+
+/** Tells the tool that the yardstick is there, and ends with it. */
+export function announce(): void {
+  process.on('SIGTERM', () => process.exit())
+  process.on('disconnect', () => process.exit())
+  process.send?.('listening')
+}

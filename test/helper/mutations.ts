@@ -1,0 +1,71 @@
+/**
+ * Broken builds of Parley for testing the audit itself: a copy of the compiled server in which one promise is broken by
+ * replacing a string. A string that is not found, or found twice, is an error: then the code has changed, and the mutation
+ * must be written anew.
+ */
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export interface Mutation {
+  /** What the broken server does. */
+  title: string
+  file: string
+  find: string
+  replace: string
+}
+
+export const mutations = {
+  ackBeforeAppend: {
+    title: 'acknowledges a message, and writes it a moment later',
+    file: 'broker/log-writer.js',
+    find: 'const conflicts = await this.#append(batch);',
+    replace:
+      'this.#answer(batch); batch.written = []; batch.refused = []; await new Promise((resolve) => setTimeout(resolve, 30)); const conflicts = await this.#append(batch);',
+  },
+  cursorBeforePuback: {
+    title: 'moves the cursor of a session when it sends, not at PUBACK',
+    file: 'broker/session.js',
+    find: 'this.outlet.sendFrame(frame, this.inFlight.addMessage(conv, seq));',
+    replace: 'this.outlet.sendFrame(frame, this.inFlight.addMessage(conv, seq)); if (this.persistent) this.#moveCursor(conv, seq);',
+  },
+  noDedup: {
+    title: 'does not know a message again',
+    file: 'broker/log-writer.js',
+    find: 'const earlier = this.#sent[i];',
+    replace: 'const earlier = undefined;',
+  },
+  noDismissal: {
+    title: 'goes on delivering to who was removed',
+    file: 'broker/hub.js',
+    find: 'this.#dismiss(effect.group, effect.record.user);',
+    replace: 'void effect;',
+  },
+  caughtUpTooEarly: {
+    title: 'takes a session that is behind as caught up after the first batch',
+    file: 'broker/session.js',
+    find: 'if (range.next > range.last)',
+    replace: 'if (true)',
+  },
+} as const satisfies Record<string, Mutation>
+
+const root = fileURLToPath(new URL('../../../', import.meta.url))
+const parts = ['broker', 'plugins', 'web']
+
+/** Makes the broken build in an empty folder; returns its cli.js. */
+export function buildMutant({ file, find, replace }: Mutation, folder: string): string {
+  const build = join(folder, 'build')
+  mkdirSync(build, { recursive: true })
+  for (const part of parts) cpSync(join(root, 'build', part), join(build, part), { recursive: true })
+  cpSync(join(root, 'package.json'), join(folder, 'package.json'))
+  symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+  const path = join(build, file)
+  const code = readFileSync(path, 'utf8')
+  const found = code.split(find).length - 1
+  if (found !== 1) throw new Error(`${file} has ${found} times what a mutation replaces, and not once: ${find}`)
+  writeFileSync(
+    path,
+    code.replace(find, () => replace),
+  )
+  return join(build, 'broker/cli.js')
+}
