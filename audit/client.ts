@@ -54,6 +54,7 @@ interface Connection {
 }
 
 const inFlightMax = 64
+const recentMax = 8
 const connackMsMax = 10_000
 const reconnectMsMin = 30
 const reconnectMsMax = 600
@@ -80,6 +81,8 @@ export class VirtualClient {
   #pings: NodeJS.Timeout | undefined
   readonly #inFlight = new Map<number, Outgoing>()
   readonly #waiting: Outgoing[] = []
+  /** The last ones that went out, answered or not. */
+  readonly #recent: Outgoing[] = []
   /** Sends with an id that have no ack yet. */
   readonly #unanswered = new Map<string, number>()
 
@@ -156,15 +159,12 @@ export class VirtualClient {
     this.#sendWaiting()
   }
 
-  /** What is in flight goes out a second time, with a packet id of its own or as a retransmission. */
-  repeat(count: number): number {
-    let repeated = 0
-    for (const outgoing of this.#inFlight.values()) {
-      if (repeated++ >= count) break
-      if (!outgoing.hasId) this.#publish(outgoing, true)
-      else this.#publish({ ...outgoing, packetId: this.#nextOtherId() }, false)
+  /** Sends the last messages a second time: with an id under packet ids of their own, without one as retransmissions while they are in flight. */
+  repeat(count: number): void {
+    for (const outgoing of this.#recent.slice(-count)) {
+      if (outgoing.hasId) this.#publish({ ...outgoing, packetId: this.#nextOtherId() }, false)
+      else if (this.#inFlight.get(outgoing.packetId) === outgoing) this.#publish(outgoing, true)
     }
-    return repeated
   }
 
   #nextOtherId(): number {
@@ -180,6 +180,8 @@ export class VirtualClient {
       while (this.#inFlight.has(this.#packetId))
       next.packetId = this.#packetId
       this.#inFlight.set(next.packetId, next)
+      this.#recent.push(next)
+      if (this.#recent.length > recentMax) this.#recent.shift()
       this.#publish(next, false)
     }
   }
@@ -289,7 +291,8 @@ export class VirtualClient {
     const packetId = qos === 0 ? 0 : body.readUInt16BE(topicEnd)
     const payload = body.subarray(topicEnd + (qos === 0 ? 0 : 2))
     let message: [ConversationId, number] | undefined
-    if (body.compare(msg, 0, 3, topicEnd - 3, topicEnd) === 0) message = this.#message(connection, body.toString('latin1', 2, topicEnd), payload)
+    if (body.compare(msg, 0, 3, topicEnd - 3, topicEnd) === 0)
+      message = this.#message(connection, body.toString('latin1', 2, topicEnd), payload)
     else this.#control(connection, body.toString('latin1', 2, topicEnd), payload)
     if (packetId === 0) return
     if (this.isWithholding) connection.withheld.push({ packetId, message })

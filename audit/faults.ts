@@ -26,7 +26,7 @@ export const kinds = {
   freeze: { scope: 'client', weight: 4, meaning: 'clients stop reading' },
   withhold: { scope: 'client', weight: 4, meaning: 'clients read and send no PUBACK, then break off or catch up' },
   away: { scope: 'client', weight: 4, meaning: 'clients are gone for seconds' },
-  repeat: { scope: 'client', weight: 5, meaning: 'messages in flight are sent a second time' },
+  repeat: { scope: 'client', weight: 5, meaning: 'the last messages of some clients are sent a second time, acknowledged or not' },
   'same-id': { scope: 'client', weight: 6, meaning: 'all devices of a user send the same id' },
   'same-device': { scope: 'client', weight: 3, meaning: 'a device connects while it is connected' },
   members: { scope: 'client', weight: 12, meaning: 'members are added, removed, or leave' },
@@ -45,7 +45,7 @@ export interface PlannedFault {
 }
 
 /** Servers need time to come back and to be in use again before the next one. */
-const serverEveryMsUsual = 4_000
+const serverEveryMsUsual = 6_000
 /** Share of the clients that are in trouble at a time grows with it. */
 const clientEveryMs = 250
 
@@ -55,8 +55,20 @@ export const isSteady = (kind: FaultKind): boolean => kinds[kind].scope === 'ste
 export function planFaults(seed: number, runMs: number, chosen: readonly FaultKind[], serverEveryMs = serverEveryMsUsual): PlannedFault[] {
   const random = createRandom(seed)
   const plan = [
-    ...planScope(random, runMs, chosen.filter((kind) => kinds[kind].scope === 'server'), serverEveryMs / 2, serverEveryMs),
-    ...planScope(random, runMs, chosen.filter((kind) => kinds[kind].scope === 'client'), 0, clientEveryMs),
+    ...planScope(
+      random,
+      runMs,
+      chosen.filter((kind) => kinds[kind].scope === 'server'),
+      serverEveryMs / 2,
+      serverEveryMs,
+    ),
+    ...planScope(
+      random,
+      runMs,
+      chosen.filter((kind) => kinds[kind].scope === 'client'),
+      0,
+      clientEveryMs,
+    ),
   ]
   return plan.sort((a, b) => a.ms - b.ms)
 }

@@ -98,7 +98,8 @@ const topicOf = (random: Random): string => {
   ])
 }
 
-const filterOf = (random: Random): string => pick(random, [topicOf(random), 'u/+/msg', 'g/#', '#', 'fuzz/+', 'a#', '+a', pick(random, oddTexts)])
+const filterOf = (random: Random): string =>
+  pick(random, [topicOf(random), 'u/+/msg', 'g/#', '#', 'fuzz/+', 'a#', '+a', pick(random, oddTexts)])
 
 /** JSON of every shape that a server must survive. */
 function jsonOf(random: Random, depth = 0): unknown {
@@ -114,7 +115,11 @@ function payloadOf(random: Random): string {
   if (chance < 3) return JSON.stringify(jsonOf(random))
   if (chance === 3) return '['.repeat(random(20_000))
   if (chance === 4) return '.'.repeat(random(70_000))
-  return JSON.stringify({ id: `f${random(50)}`, type: pick(random, ['text', 'recall', 'edit', 'reaction', 'x-y', 'system']), body: jsonOf(random) })
+  return JSON.stringify({
+    id: `f${random(50)}`,
+    type: pick(random, ['text', 'recall', 'edit', 'reaction', 'x-y', 'system']),
+    body: jsonOf(random),
+  })
 }
 
 const packetIdOf = (random: Random): number => pick(random, [1, 2, 3, 0, 32_767, 32_768, 65_535, random(65_536)])
@@ -123,7 +128,11 @@ function makePacket(random: Random): Buffer {
   const packetId = packetIdOf(random)
   switch (random(12)) {
     case 0:
-      return packets.subscribe(packetId, Array.from({ length: random(4) }, () => filterOf(random)), random(4))
+      return packets.subscribe(
+        packetId,
+        Array.from({ length: random(4) }, () => filterOf(random)),
+        random(4),
+      )
     case 1:
       return packets.unsubscribe(packetId, filterOf(random))
     case 2:

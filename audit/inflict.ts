@@ -9,13 +9,13 @@ import type { ClientWorld, VirtualClient } from './client.js'
 import { VirtualClient as Client } from './client.js'
 import type { Deployment } from './deployment.js'
 import type { FaultKind, PlannedFault } from './faults.js'
-import type { Harm, Proxy } from './proxy.js'
+import type { FaultyProxy, Harm } from './proxy.js'
 import { createRandom, pick, type Random } from './random.js'
 import type { Traffic } from './traffic.js'
 
 export interface InflictWorld {
   deployment: Deployment
-  proxy: Proxy
+  proxy: FaultyProxy
   api: Api
   cast: Cast
   clients: readonly VirtualClient[]
@@ -100,7 +100,13 @@ export class Inflictor {
     delay: (random) => this.#harm(random, () => ({ kind: 'delay', ms: 50 + random(450) }), 2_000 + random(4_000)),
     trickle: (random) => this.#harm(random, () => ({ kind: 'trickle', bytesPerSecond: 1_000 + random(19_000) }), 2_000 + random(3_000)),
     'half-open': (random) => this.#harm(random, () => ({ kind: 'silence' }), 1_000 + random(6_000)),
-    freeze: (random) => this.#some(random, (client) => client.freeze(), 500 + random(6_000), (client) => client.heal()),
+    freeze: (random) =>
+      this.#some(
+        random,
+        (client) => client.freeze(),
+        500 + random(6_000),
+        (client) => client.heal(),
+      ),
     withhold: (random) => {
       const breaksOff = random(2) === 0
       const start = (client: VirtualClient): void => {
@@ -111,8 +117,14 @@ export class Inflictor {
         client.heal()
       })
     },
-    away: (random) => this.#some(random, (client) => client.stop(), 500 + random(8_000), (client) => client.start()),
-    repeat: (random) => this.#some(random, (client) => client.repeat(1 + random(5)), 0),
+    away: (random) =>
+      this.#some(
+        random,
+        (client) => client.stop(),
+        500 + random(8_000),
+        (client) => client.start(),
+      ),
+    repeat: (random) => this.#some(random, (client) => client.repeat(1 + random(8)), 0),
     'same-id': () => (this.#world.traffic.sendFromAllDevices() ? 'two devices, one id' : undefined),
     'same-device': (random) => this.#sameDevice(random),
     members: (random) => this.#changeMembers(random),
@@ -120,9 +132,11 @@ export class Inflictor {
 
   #server(random: Random, act: (node: Deployment['nodes'][number]) => Promise<void>): string {
     const node = pick(random, this.#world.deployment.nodes)
-    this.#servers = this.#servers.then(() => act(node)).catch((error) => {
-      this.#error ??= error
-    })
+    this.#servers = this.#servers
+      .then(() => act(node))
+      .catch((error) => {
+        this.#error ??= error
+      })
     return node.name
   }
 
@@ -171,7 +185,10 @@ export class Inflictor {
 
   #changeMembers(random: Random): string {
     const { cast, api, clientWorld } = this.#world
-    const { group, owner } = pick(random, cast.groups.filter(({ isRestless }) => isRestless))
+    const { group, owner } = pick(
+      random,
+      cast.groups.filter(({ isRestless }) => isRestless),
+    )
     const users = [...new Set([pick(random, cast.churners), pick(random, cast.churners)])]
     const change = pick(random, ['add', 'add', 'remove', 'leave'] as const)
     const { recorder } = clientWorld

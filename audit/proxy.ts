@@ -131,7 +131,7 @@ export interface Target {
   httpPort: number
 }
 
-export interface Proxy {
+export interface FaultyProxy {
   readonly mqttPort: number
   readonly httpPort: number
   /** Does something to the connection whose client has this local port; false when there is none. */
@@ -144,7 +144,7 @@ export interface Proxy {
 }
 
 /** `target` names a server that is up; undefined: nobody listens. */
-export async function createProxy(target: () => Target | undefined): Promise<Proxy> {
+export async function createProxy(target: () => Target | undefined): Promise<FaultyProxy> {
   const links = new Map<number, Link>()
   const silenced = new Set<number>()
   const accept = (portOf: (target: Target) => number) => (client: Socket) => {

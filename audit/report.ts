@@ -51,7 +51,9 @@ export function renderTable(history: History, verdict: Verdict): string {
   }
   lines.push(`  ${'presence'.padEnd(14)} ${'-'.padStart(12)}  ${'I9'.padEnd(7)} not applicable: there is no presence yet`, '')
   const faults = summarizeFaults(history)
-  const done = faults.filter(({ skipped }) => skipped === '').map(({ kind, count, what }) => (what === '' ? `${kind} ${count}` : `${kind} (${what})`))
+  const done = faults
+    .filter(({ skipped }) => skipped === '')
+    .map(({ kind, count, what }) => (what === '' ? `${kind} ${count}` : `${kind} (${what})`))
   lines.push(`  faults done: ${done.join(', ') || 'none'}`)
   for (const { kind, skipped } of faults) if (skipped !== '') lines.push(`  not done: ${kind}: ${skipped}`)
   for (const note of verdict.notes) lines.push(`  note: ${note}`)

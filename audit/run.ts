@@ -13,7 +13,7 @@ import { type FaultKind, isSteady, planFaults } from './faults.js'
 import { fuzzUsers, startFuzz } from './fuzz.js'
 import { Inflictor } from './inflict.js'
 import type { Live } from './live.js'
-import { createProxy, type Proxy } from './proxy.js'
+import { createProxy, type FaultyProxy } from './proxy.js'
 import { createRandom, type Random } from './random.js'
 import { readBack } from './read-back.js'
 import { Recorder } from './recorder.js'
@@ -28,6 +28,8 @@ export interface RunOptions {
   faults: readonly FaultKind[]
   /** Mean time between two faults of the server; what is usual when it is left out. */
   serverEveryMs?: number
+  /** How long everything may take to settle after healing. */
+  healMsMax?: number
 }
 
 export interface RunWorld {
@@ -41,7 +43,7 @@ const tokenSeconds = 6 * 3_600
 const shortTokenSeconds = 8
 const shortTokenEvery = 15
 const startMsMax = 60_000
-const healMsMax = 90_000
+const healMsMaxUsual = 90_000
 const quietMs = 1_200
 const drainMsMax = 10_000
 const sampleMs = 1_000
@@ -51,7 +53,7 @@ interface Stage {
   options: RunOptions
   recorder: Recorder
   deployment: Deployment
-  proxy: Proxy
+  proxy: FaultyProxy
   api: Api
   cast: Cast
   clients: VirtualClient[]
@@ -63,8 +65,7 @@ export async function runAudit(options: RunOptions, { file, deploy, live }: RunW
   const recorder = new Recorder(file)
   const random = createRandom(options.seed)
   const deployment = deploy({
-    exited: (node, { isOrdered, why }) =>
-      recorder.write({ event: 'node', node: node.name, what: 'exit', ms: recorder.ms, isOrdered, why }),
+    exited: (node, { isOrdered, why }) => recorder.write({ event: 'node', node: node.name, what: 'exit', ms: recorder.ms, isOrdered, why }),
     logged: (node, level, text) => recorder.write({ event: 'logged', node: node.name, level, text: text.slice(0, 1_000) }),
   })
   const api = new Api(deployment, random)
@@ -131,7 +132,12 @@ async function talk(stage: Stage): Promise<void> {
   const { options, recorder, deployment, proxy, api, cast, clients, random, live } = stage
   const possible = options.faults.filter((kind) => deployment.cannot(kind) === undefined)
   const runMs = options.minutes * 60_000
-  const plan = planFaults(options.seed, runMs, possible.filter((kind) => !isSteady(kind)), options.serverEveryMs)
+  const plan = planFaults(
+    options.seed,
+    runMs,
+    possible.filter((kind) => !isSteady(kind)),
+    options.serverEveryMs,
+  )
   const traffic = startTraffic({ cast, clients, random, perSecond: options.rate })
   const clientWorld = { recorder, random, ports: proxy, token: api.token, wasSilent: proxy.wasSilent }
   const inflictor = new Inflictor({ deployment, proxy, api, cast, clients, clientWorld, traffic })
@@ -152,7 +158,8 @@ async function talk(stage: Stage): Promise<void> {
   stopSampling()
   const steady = (kind: FaultKind, what: string): void => recorder.write({ event: 'fault', kind, ms: recorder.ms, what })
   if (fuzz !== undefined) steady('fuzz', `${fuzz.connections} connections`)
-  if (possible.includes('token')) steady('token', `${clients.reduce((sum, { expiries }) => sum + expiries, 0)} connections ended with their token`)
+  if (possible.includes('token'))
+    steady('token', `${clients.reduce((sum, { expiries }) => sum + expiries, 0)} connections ended with their token`)
 }
 
 function sample({ recorder, clients, deployment, options, live }: Stage): () => void {
@@ -171,7 +178,7 @@ function sample({ recorder, clients, deployment, options, live }: Stage): () => 
 }
 
 /** What is wrong with the state after healing; '' when everybody has everything that can still come. */
-async function settle({ clients, recorder, api, live }: Stage): Promise<string> {
+async function settle({ clients, recorder, api, live, options: { healMsMax = healMsMaxUsual } }: Stage): Promise<string> {
   let [lastCount, lastChangeMs] = [-1, 0]
   const isSettled = async (): Promise<boolean> => {
     const waiting = clients.filter(({ isReady, unsettled }) => !isReady || unsettled > 0).length

@@ -29,7 +29,10 @@ export function startTraffic({ cast, clients, random, perSecond }: TrafficOption
   const groupsOf = new Map<string, Group[]>()
   for (const group of cast.groups) for (const user of group.members) groupsOf.set(user, [...(groupsOf.get(user) ?? []), group])
   const outsiders = new Set(cast.outsiders)
-  const [outer, inner] = [clients.filter(({ options }) => outsiders.has(options.user)), clients.filter(({ options }) => !outsiders.has(options.user))]
+  const [outer, inner] = [
+    clients.filter(({ options }) => outsiders.has(options.user)),
+    clients.filter(({ options }) => !outsiders.has(options.user)),
+  ]
   let names = 0
   const newName = (): string => `m${(++names).toString(36)}`
 

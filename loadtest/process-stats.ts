@@ -10,7 +10,7 @@ export interface ProcessStats {
   rssBytesPeak: number
 }
 
-export async function readProcessStats(pid: number): Promise<ProcessStats | undefined> {
+async function readProcessStats(pid: number): Promise<ProcessStats | undefined> {
   const read = (file: string): Promise<string | undefined> => readFile(`/proc/${pid}/${file}`, 'utf8').catch(() => undefined)
   const [stat, status] = await Promise.all([read('stat'), read('status')])
   if (stat === undefined || status === undefined) return undefined

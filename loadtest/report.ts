@@ -32,7 +32,7 @@ const summarize = ({ runs }: Series): Partial<Record<ColumnKey, Spread>> =>
 export type Ratios = Record<string, Partial<Record<ColumnKey, number>>>
 
 /** Medians of the first series divided by those of each other one. */
-export function ratios([first, ...others]: Series[]): Ratios {
+function ratios([first, ...others]: Series[]): Ratios {
   const keys = columns.filter((column) => 'better' in column).map(({ key }) => key)
   const ratio = (other: Series, key: ColumnKey): number | undefined => {
     const [a, b] = [first && spreadOf(first.runs, key), spreadOf(other.runs, key)]

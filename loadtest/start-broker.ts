@@ -14,7 +14,7 @@ const defaultConversationBacklogMax = 1_000
 const mixedBacklogMax = 1_000_000
 
 /** Settings that let the groups and backlogs of this load exist, where they are larger than by default. */
-export function settingsFor({ members, offline, messages, mixed }: LoadOptions): Record<string, string> {
+function settingsFor({ members, offline, messages, mixed }: LoadOptions): Record<string, string> {
   const settings: Record<string, string> = {}
   const groupSize = Math.max(members + offline, mixed?.groupSize ?? 0)
   const backlog = mixed === undefined ? messages : mixedBacklogMax

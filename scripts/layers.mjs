@@ -5,7 +5,7 @@ import { cruise } from 'dependency-cruiser'
 import extractTSConfig from 'dependency-cruiser/config-utl/extract-ts-config'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
-const folders = ['broker', 'plugins', 'loadtest', 'web', 'test']
+const folders = ['broker', 'plugins', 'audit', 'loadtest', 'web', 'test']
 /** With a TypeScript that it does not know dependency-cruiser sees no module and finds everything in order. */
 const modulesMin = 30
 /** The layers cannot be in order when the rules see no imports between files either. */
@@ -27,23 +27,23 @@ const rules = [
   },
   {
     name: 'only aedes-adapter.ts and store/open-topics-persistence.ts import Aedes and its parts',
-    from: { path: '^(broker|plugins|web)/', pathNot: aedesFile },
+    from: { path: '^(broker|plugins|web|audit)/', pathNot: aedesFile },
     to: { path: '(^|/)node_modules/(aedes[^/]*|mqemitter[^/]*)/' },
   },
   {
     name: 'only store/lmdb/ imports lmdb',
-    from: { path: '^(broker|plugins|web|loadtest)/', pathNot: '^broker/store/lmdb/' },
+    from: { path: '^(broker|plugins|web|loadtest|audit)/', pathNot: '^broker/store/lmdb/' },
     to: { path: '(^|/)node_modules/lmdb/' },
   },
   {
     name: 'the LMDB store is reached through lmdb-store.ts',
-    from: { path: '^(broker|plugins|web|loadtest)/', pathNot: '^broker/store/lmdb/' },
+    from: { path: '^(broker|plugins|web|loadtest|audit)/', pathNot: '^broker/store/lmdb/' },
     to: { path: '^broker/store/lmdb/', pathNot: '^broker/store/lmdb/lmdb-store\\.ts$' },
   },
   {
-    name: 'web/ and loadtest/ are clients: of the broker they may import token.ts and topics.ts',
-    from: { path: '^(web|loadtest)/' },
-    to: { path: '^(broker|plugins)/', pathNot: '^broker/(token|topics)\\.ts$' },
+    name: 'web/, loadtest/ and audit/ are clients: of the broker they may import token.ts, topics.ts and operator-error.ts',
+    from: { path: '^(web|loadtest|audit)/' },
+    to: { path: '^(broker|plugins)/', pathNot: '^broker/(token|topics|operator-error)\\.ts$' },
   },
   { name: 'no product file imports a test', from: { pathNot: '^test/' }, to: { path: '^test/' } },
   { name: 'no imports in a circle, apart from types', from: {}, to: { circular: true, viaOnly: runtimeCycle } },

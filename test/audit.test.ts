@@ -16,7 +16,7 @@ import { readHistory } from '../audit/history.js'
 import { silent } from '../audit/live.js'
 import { type RunOptions, runAudit } from '../audit/run.js'
 import { ServerProcess } from '../audit/server-process.js'
-import { type Verdict, violationCount } from '../audit/verdict.js'
+import type { Verdict } from '../audit/verdict.js'
 import { newSeed } from './contract/entries.js'
 import { buildMutant, type Mutation, mutations } from './helper/mutations.js'
 
@@ -25,7 +25,7 @@ t.comment(`PARLEY_TEST_SEED=${seed}`)
 t.setTimeout(240_000)
 t.jobs = 2
 
-const small: RunOptions = { seed, minutes: 0.06, users: 24, rate: 150, faults: [], serverEveryMs: 1_200 }
+const small: RunOptions = { seed, minutes: 0.06, users: 24, rate: 150, faults: [], serverEveryMs: 1_200, healMsMax: 6_000 }
 
 /** A folder outside of the project: a data directory may be mounted in it. */
 function folder(t: Test): string {

@@ -12,7 +12,7 @@ import t from 'tap'
 import { topicTable } from '../broker/topics.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const sourceFolders = ['broker', 'plugins', 'loadtest', 'web', 'scripts', 'test']
+const sourceFolders = ['broker', 'plugins', 'audit', 'loadtest', 'web', 'scripts', 'test']
 const skipped = new Set(['node_modules', 'build', 'dist', 'data', 'coverage', 'package-lock.json'])
 const textKinds = new Set(['.ts', '.mjs', '.js', '.json', '.md', '.html', '.css', '.svg', '.yml', '.sh', ''])
 const linesMax = 400

@@ -61,6 +61,18 @@ t.test('backlog, longer than a conversation replays by default', async (t) => {
   t.ok((run.replayPerSecond ?? 0) > 0 && (run.readyP99Ms ?? 0) > 0)
 })
 
+t.test('a backlog that the server cuts is named and fails the run', async (t) => {
+  const line = 'backlog --clients 2 --messages 50 --senders 1 --drain 1 --broker-env PARLEY_CONVERSATION_BACKLOG_MAX=20'
+  const { message } = await figuresOf(line).then(
+    () => ({ message: 'it passed' }),
+    (error: Error) => error,
+  )
+  t.match(message, /ended with 1/)
+  t.match(message, /lost 30 of 50 messages/)
+  t.match(message, /the broker cut the backlog: "truncated"/)
+  t.match(message, /parley FAILED/)
+})
+
 t.test('mixed: everything happens, nothing is lost', async (t) => {
   const run = await figuresOf(
     'mixed --clients 20 --groups 3 --group-size 6 --friends 3 --rate 100 --calls 30 --leaves 4 --away 0.3 --seconds 1 --warmup 0.2 --processes 2',

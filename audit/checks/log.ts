@@ -106,7 +106,8 @@ export function checkSenderOrder({ sends }: History, world: World, report: Repor
     if (seq === undefined) continue
     const session = `${user}/${device} in ${conv}`
     const before = last.get(session)
-    if (before !== undefined && seq < before.seq) report('reordered', `${session} sent ${before.name} (${before.seq}) before ${name} (${seq})`)
+    if (before !== undefined && seq < before.seq)
+      report('reordered', `${session} sent ${before.name} (${before.seq}) before ${name} (${seq})`)
     last.set(session, { seq, name })
   }
 }

@@ -17,7 +17,8 @@ export function checkPresence(history: History, report: Report): void {
     const name = `${first.user}/${first.device}`
     session.forEach((connection, index) => {
       if (!connection.clean && index > 0 && !connection.present) report('sessions', `${name} came back and its session was gone`)
-      if (index === 0 && connection.attempt === 1 && connection.present) report('sessions', `${name} was told of a session at its first connect`)
+      if (index === 0 && connection.attempt === 1 && connection.present)
+        report('sessions', `${name} was told of a session at its first connect`)
       const next = session[index + 1]
       if (next !== undefined) checkOverlap(connection, next, name, report)
       if (connection.downAt === undefined && connection.ready === undefined) report('sessions', `${name} is connected and never got ready`)
@@ -43,15 +44,20 @@ function checkExpiry({ connections, healed }: History, report: Report): void {
 
 /** What a server may log as an error when its disk is full or it is being killed. */
 const expectedErrors = /the store|the backlog of a session cannot be read/
-const notLogLines = /unhandled|uncaught|error:|fatal|segmentation|at file:/i
+/** Of what is no line of its log. LMDB prints what it gets from a full disk by itself. */
+const crashLines = /unhandled|uncaught|fatal error|segmentation|assertion/i
+/** Far above what any run needs that is not kept for ever. */
+const rssMbMax = 1_024
 
-export function checkServer({ nodes, logged, healed }: History, report: Report): void {
+export function checkServer({ nodes, logged, healed, samples }: History, report: Report): void {
   for (const { node, what, isOrdered, why } of nodes)
     if (what === 'exit' && !isOrdered) report('unbounded', `${node} ended by itself: ${why}`)
   for (const { node, level, text } of logged) {
-    const isFault = level === 'none' ? notLogLines.test(text) : !expectedErrors.test(text)
+    const isFault = level === 'none' ? crashLines.test(text) : !expectedErrors.test(text)
     if (isFault) report('unbounded', `${node} logged: ${text.slice(0, 300)}`)
   }
+  const rssMb = Math.max(0, ...samples.map((sample) => sample.rssMb))
+  if (rssMb > rssMbMax) report('unbounded', `the server took ${rssMb} MB of memory`)
   if (healed === undefined) report('unbounded', 'the run did not come to its end')
   else if (healed.complaint !== '') report('unbounded', `${healed.waitedMs} ms after healing: ${healed.complaint}`)
   else if (healed.gauge !== null && healed.gauge !== healed.sessions)

@@ -4,8 +4,7 @@
  */
 import type { MixedShape } from './mixed.js'
 
-export const scenarios = ['direct', 'group', 'connections', 'reconnect-storm', 'backlog', 'mixed'] as const
-export type Scenario = (typeof scenarios)[number]
+export type Scenario = 'direct' | 'group' | 'connections' | 'reconnect-storm' | 'backlog' | 'mixed'
 
 export interface Stream {
   topic: string

@@ -6,6 +6,7 @@
 import { createServer as createHttp, type IncomingMessage, type ServerResponse } from 'node:http'
 import { type AddressInfo, createServer } from 'node:net'
 import { Aedes, type AedesPublishPacket, type Client } from 'aedes'
+import { createWebSocketStream, WebSocketServer } from 'ws'
 import { conversationOf, deliveryTopic, eventTopic, groupConversation, isGroup, peerOf } from '../../broker/topics.js'
 
 type Message = { seq: number } & Record<string, unknown>
@@ -53,16 +54,22 @@ broker.on('clientReady', (client) => {
 broker.on('clientError', () => undefined)
 broker.on('connectionError', () => undefined)
 
+interface Params {
+  group: string
+  members: string[]
+  conv: string
+  after?: number
+  limit?: number
+}
+
 /** Methods of Parley that the audit needs, over what this process remembers. */
-const methods: Record<string, (user: string, params: Record<string, never>) => object | undefined> = {
+const methods: Record<string, (user: string, params: Params) => object | undefined> = {
   users: () => ({}),
   'group.create': (from, { group, members }) =>
     append(groupConversation(group), { from, group, id: 'created', type: 'system', body: { event: 'created', users: members } }),
-  history: (user, { conv: address, after = 0, limit = 50 }) => {
-    const messages = log.get(conversationOf(address, user) ?? '')
-    if (messages === undefined) return undefined
-    const from = address && after > 0 ? after : 0
-    return { messages: messages.slice(from, from + limit), head: messages.length }
+  history: (user, { conv, after = 0, limit = 50 }) => {
+    const messages = log.get(conversationOf(conv, user) ?? '')
+    return messages === undefined ? undefined : { messages: messages.slice(after, after + limit), head: messages.length }
   },
   sync: () => ({ messages: [], heads: {}, more: false }),
 }
@@ -73,12 +80,17 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   const method = methods[request.url?.split('/').at(-1) ?? '']
   const claims = request.headers.authorization?.split('.')[1] ?? 'e30'
   const { sub = '' } = JSON.parse(Buffer.from(claims, 'base64url').toString()) as { sub?: string }
-  const result = method?.(sub, JSON.parse(text === '' ? '{}' : text))
+  const result = method?.(sub, JSON.parse(text === '' ? '{}' : text) as Params)
   response.writeHead(result === undefined ? 404 : 200).end(JSON.stringify(result ?? {}))
 }
 
 const mqtt = createServer({ noDelay: true }, (socket) => void broker.handle(socket))
 const http = createHttp((request, response) => void answer(request, response))
+new WebSocketServer({ server: http, handleProtocols: () => 'mqtt' }).on('connection', (socket) => {
+  const stream = createWebSocketStream(socket)
+  stream.on('error', () => socket.terminate())
+  broker.handle(stream as never)
+})
 mqtt.listen(0, '127.0.0.1', () => {
   http.listen(0, '127.0.0.1', () => {
     const [mqttPort, httpPort] = [mqtt, http].map((server) => (server.address() as AddressInfo).port)
