@@ -139,7 +139,7 @@ function makePacket(random: Random): Buffer {
     case 3:
       return packets.acknowledgement(pick(random, [4, 5, 6, 7]), packetId)
     case 4:
-      return packets.pingreq
+      return random(4) === 0 ? packets.disconnect : packets.pingreq
     case 5:
       return packets.packet(random(16), random(16), Buffer.from(payloadOf(random).slice(0, random(60))))
     default:

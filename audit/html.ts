@@ -9,7 +9,7 @@ const height = 180
 const grouped = (value: number): string => value.toLocaleString('en-US')
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
-const escape = (text: string): string => text.replace(/[&<>"]/g, (char) => escapes[char] as string)
+const escaped = (text: string): string => text.replace(/[&<>"]/g, (char) => escapes[char] as string)
 
 const style = `body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{font-size:1.3rem}.proved{color:#17692f}.broken{color:#b3261e}table{border-collapse:collapse;margin:1rem 0}
@@ -52,7 +52,7 @@ function plot(history: History, title: string, color: string, figureOf: (sample:
 export function renderHtml(history: History, verdict: Verdict): string {
   const { run } = history
   const row = (...cells: string[]): string => `<tr>${cells.join('')}</tr>`
-  const cell = (text: string): string => `<td>${escape(text)}</td>`
+  const cell = (text: string): string => `<td>${escaped(text)}</td>`
   const number = (value: number): string => `<td class="n">${grouped(value)}</td>`
   const figures = figuresOf(verdict).map(([name, value]) => row(cell(name), number(value)))
   const wrong = wrongNames.map((name) =>
@@ -68,8 +68,8 @@ export function renderHtml(history: History, verdict: Verdict): string {
   const words = [...verdict.notes, ...verdict.violations.map(({ wrong: name, text }) => `${name}: ${text}`)]
   const command = `parley prove --seed ${run.seed} --minutes ${run.minutes} --users ${run.users} --rate ${run.rate} --faults ${run.faults.join(',') || 'none'}`
   return `<!doctype html><html lang="en"><meta charset="utf-8"><title>parley prove, seed ${run.seed}</title><style>${style}</style>
-<h1 class="${violationCount(verdict) === 0 ? 'proved' : 'broken'}">${escape(headline(history, verdict))}</h1>
-<p>${escape(run.startedAt)}<br><code>${escape(command)}</code></p>
+<h1 class="${violationCount(verdict) === 0 ? 'proved' : 'broken'}">${escaped(headline(history, verdict))}</h1>
+<p>${escaped(run.startedAt)}<br><code>${escaped(command)}</code></p>
 <table>${figures.join('')}</table>
 <h2>Promises</h2><table>${wrong.join('')}${row(cell('presence'), '<td class="n">-</td>', cell('I9'), cell('not applicable: there is no presence yet'))}</table>
 <h2>Course</h2>
@@ -77,7 +77,7 @@ ${plot(history, 'acknowledged a second', '#1f5fbf', perSecond('acked'))}
 ${plot(history, 'delivered a second', '#17692f', perSecond('delivered'))}
 ${plot(history, 'memory of the server in MB', '#7a4b00', (sample) => sample.rssMb)}
 <h2>Faults</h2><table>${faults.join('')}</table>
-${words.length === 0 ? '' : `<h2>Notes and violations</h2><ul>${words.map((text) => `<li>${escape(text)}</li>`).join('')}</ul>`}
+${words.length === 0 ? '' : `<h2>Notes and violations</h2><ul>${words.map((text) => `<li>${escaped(text)}</li>`).join('')}</ul>`}
 </html>
 `
 }

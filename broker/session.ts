@@ -8,7 +8,7 @@
 import { InFlight } from './in-flight.js'
 import { encodePublish, encodePublishOnce, type Frame } from './mqtt/encode.js'
 import type { LogEntry } from './store/store.js'
-import { type Address, addressOf, type ConversationId, deliveryTopic, eventTopic } from './topics.js'
+import { type Address, addressOf, type ConversationId, conversationOf, deliveryTopic, eventTopic } from './topics.js'
 
 /** Where a session's packets go: its connection. */
 export interface Outlet {
@@ -65,6 +65,12 @@ export class Session {
   closed = false
   #pumping = false
   #backlog: Backlog | undefined
+  /**
+   * Cursors of conversations whose backlog was cut, 0 where one has not moved: kept back until `ready`, which names what was cut,
+   * is acknowledged. A session that ends before would otherwise come back behind the cut, and nobody would hear of it.
+   */
+  #held: Map<ConversationId, number> | undefined
+  #readyId = 0
   readonly #moved: ((conv: ConversationId, seq: number) => void) | undefined
 
   constructor(
@@ -82,8 +88,20 @@ export class Session {
   }
 
   #moveCursor(conv: ConversationId, seq: number): void {
+    if (this.#held?.has(conv)) {
+      this.#held.set(conv, seq)
+      return
+    }
     if (this.cursors.size === 0) this.world.cursorMoved(this)
     this.cursors.set(conv, seq)
+  }
+
+  /** The client knows what was cut off. */
+  #releaseHeld(): void {
+    const held = this.#held
+    if (held === undefined) return
+    this.#held = undefined
+    for (const [conv, seq] of held) if (seq > 0) this.#moveCursor(conv, seq)
   }
 
   get hasRoom(): boolean {
@@ -130,6 +148,9 @@ export class Session {
     // Also what came while it was loading: `heads` may name it.
     for (const [conv, waiting] of this.behind) targets.set(conv, (waiting.at(-1) as Range).last)
     this.#backlog = { targets, replayed: 0, heads, truncated }
+    if (truncated !== undefined && this.persistent) {
+      this.#held = new Map(Object.keys(truncated).map((address) => [conversationOf(address, this.user) as ConversationId, 0]))
+    }
     this.loading = false
     this.pump()
   }
@@ -137,6 +158,7 @@ export class Session {
   /** A PUBACK. False for an id that is not in flight. */
   acknowledge(packetId: number): boolean {
     const known = this.inFlight.acknowledge(packetId, this.#moved)
+    if (packetId === this.#readyId && known) this.#releaseHeld()
     if (this.behind.size > 0 && !this.#pumping && this.inFlight.messages * 2 <= this.world.limits.window) this.pump()
     return known
   }
@@ -207,17 +229,21 @@ export class Session {
     if (backlog === undefined) return
     this.#backlog = undefined
     const { replayed, heads, truncated } = backlog
-    this.sendEvent(truncated === undefined ? { type: 'ready', replayed, heads } : { type: 'ready', replayed, heads, truncated })
+    const event = truncated === undefined ? { type: 'ready', replayed, heads } : { type: 'ready', replayed, heads, truncated }
+    this.#readyId = this.sendEvent(event)
+    if (this.#readyId === 0) this.#releaseHeld() // Sent with QoS 0: there will be no PUBACK.
   }
 
-  sendEvent(event: object): void {
-    this.sendControl(eventTopic(this.user), JSON.stringify(event))
+  sendEvent(event: object): number {
+    return this.sendControl(eventTopic(this.user), JSON.stringify(event))
   }
 
-  /** An ack, event or reply: to this session only, never replayed. */
-  sendControl(topic: string, payload: string): void {
-    if (this.closed) return
-    this.outlet.sendBytes(encodePublishOnce(topic, payload, this.inFlight.addControl()))
+  /** An ack, event or reply: to this session only, never replayed. Its packet id; 0 when it has none. */
+  sendControl(topic: string, payload: string): number {
+    if (this.closed) return 0
+    const packetId = this.inFlight.addControl()
+    this.outlet.sendBytes(encodePublishOnce(topic, payload, packetId))
+    return packetId
   }
 
   addressOf(conv: ConversationId): Address {

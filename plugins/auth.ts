@@ -3,7 +3,7 @@
  * key or JWKS URL) and thereby the algorithms; nothing in a token changes how it is verified. When a key or the
  * revocation date cannot be read, the token is refused. A client always hears the same words; the log has the reason.
  */
-import { createSecretKey } from 'node:crypto'
+import { webcrypto } from 'node:crypto'
 import { createRemoteJWKSet, customFetch, type JWTPayload, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose'
 import type { Config } from '../broker/config.js'
 import { type Refusal, refuse } from '../broker/errors.js'
@@ -63,8 +63,10 @@ function createVerify(config: Config, pace: JwksPace): Verify {
     const { key, algorithm } = parsePublicKey(config.jwtPublicKey)
     return async (token) => (await jwtVerify(token, key, { ...common, algorithms: [algorithm] })).payload
   }
-  const secret = createSecretKey(Buffer.from(config.jwtSecret ?? loadSecret(config.dataDir).secret))
-  return async (token) => (await jwtVerify(token, secret, { ...common, algorithms: ['HS256'] })).payload
+  const secret = Buffer.from(config.jwtSecret ?? loadSecret(config.dataDir).secret)
+  // Imported once: from bytes it would be imported anew for each token.
+  const key = webcrypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, ['verify'])
+  return async (token) => (await jwtVerify(token, await key, { ...common, algorithms: ['HS256'] })).payload
 }
 
 /** jose has a cooldown only after a success: without one after a failure, each connect would hit a dead issuer. */

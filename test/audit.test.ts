@@ -4,7 +4,7 @@
  */
 
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,6 +12,7 @@ import t, { type Test } from 'tap'
 import { check } from '../audit/checker.js'
 import type { Deployment, DeploymentEvents } from '../audit/deployment.js'
 import { createEmbedded } from '../audit/embedded.js'
+import { kinds } from '../audit/faults.js'
 import { readHistory } from '../audit/history.js'
 import { silent } from '../audit/live.js'
 import { type RunOptions, runAudit } from '../audit/run.js'
@@ -96,6 +97,15 @@ t.test('found: stock Aedes loses messages by kill -9', { buffered: true }, async
 t.test('found: stock Aedes delivers twice and out of order when clients come back', { buffered: true }, async (t) => {
   const { wrong } = await audit(t, { ...small, faults: ['repeat', 'same-id', 'reset', 'away'] }, stockAedes)
   t.ok(wrong.duplicated > 0, `${wrong.duplicated} duplicated`)
+})
+
+t.test('docs/prove.md has every kind of fault, as faults.ts has it', { buffered: true }, async (t) => {
+  const text = readFileSync(fileURLToPath(new URL('../../docs/prove.md', import.meta.url)), 'utf8')
+  const documented = [...text.matchAll(/^\| `([a-z-]+)` \| (.*) \|$/gm)].map(([, kind, meaning]) => ({ kind, meaning }))
+  t.same(
+    documented,
+    Object.entries(kinds).map(([kind, { meaning }]) => ({ kind, meaning })),
+  )
 })
 
 t.test('a mutation whose string is gone fails loudly', { buffered: true }, async (t) => {

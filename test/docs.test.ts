@@ -28,8 +28,10 @@ const documents = [
   'docs/architecture.md',
   'docs/configuration.md',
   'docs/dependencies.md',
+  'docs/loadtest.md',
   'docs/operations.md',
   'docs/plugins.md',
+  'docs/prove.md',
 ]
 
 /** What stands under a heading, up to the next one of the same or a higher level. */
@@ -166,7 +168,7 @@ t.test('the commands of the documents exist', async (t) => {
       t.match(usage, new RegExp(`Usage: parley ${command}`), `${path}: parley ${command}`)
       for (const flag of rest.filter((word) => word.startsWith('--'))) t.ok(usage.includes(flag), `${path}: parley ${command} ${flag}`)
     }
-    for (const [, scenario, line] of text.matchAll(/npm run loadtest -- (\w+)([^`\n]*)/g)) {
+    for (const [, scenario, line] of text.matchAll(/npm run loadtest -- ([\w-]+)([^`\n]*)/g)) {
       const usage = await help('../loadtest/main.js', scenario as string)
       t.match(usage, new RegExp(`Usage: \\w+ ${scenario}`), `${path}: loadtest ${scenario}`)
       for (const [flag] of (line as string).matchAll(/--[a-z-]+/g))

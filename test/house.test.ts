@@ -15,6 +15,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 const sourceFolders = ['broker', 'plugins', 'audit', 'loadtest', 'web', 'scripts', 'test']
 const skipped = new Set(['node_modules', 'build', 'dist', 'data', 'coverage', 'package-lock.json'])
 const textKinds = new Set(['.ts', '.mjs', '.js', '.json', '.md', '.html', '.css', '.svg', '.yml', '.sh', ''])
+/** The rule is for what is read to understand Parley; a test may tell a long story. */
 const linesMax = 400
 
 function walk(folder: string): string[] {
@@ -98,7 +99,11 @@ t.test('there are files to look at', async (t) => {
 const self = 'test/house.test.ts'
 const others = sources.filter((path) => path !== self)
 
-holds(`no source file has more than ${linesMax} lines`, 'size', sources)
+holds(
+  `no source file has more than ${linesMax} lines`,
+  'size',
+  sources.filter((path) => !path.startsWith('test/')),
+)
 holds(
   'topics are spelled in broker/topics.ts alone',
   'topics',

@@ -3,7 +3,14 @@ import { readConfig } from '../broker/config.js'
 import type { Publish } from '../broker/plugin.js'
 import { createLimits, limits } from '../plugins/limits.js'
 
-const publish = (bytes = 1): Publish => ({ topic: 'a', payload: Buffer.alloc(bytes), qos: 1, retain: false, dup: false, packetId: 1 })
+const publish = (bytes = 1): Publish => ({
+  topic: 'u/bob/msg',
+  payload: Buffer.alloc(bytes),
+  qos: 1,
+  retain: false,
+  dup: false,
+  packetId: 1,
+})
 
 function setUp(env: Record<string, string>, bucketsMax?: number) {
   let now = 5000
@@ -85,6 +92,12 @@ t.test('a payload over the limit is refused with size and limit, also with no ra
   const { send } = setUp({ PARLEY_RATE_LIMIT: 'off', PARLEY_PAYLOAD_BYTES_MAX: '10' })
   for (let n = 0; n < 5000; n++) if (send('alice', 'phone', 10) !== undefined) t.fail('refused')
   t.match(send('alice', 'phone', 11)?.body(), { code: 'too_large', message: 'the payload has 11 bytes, over the limit of 10' })
+})
+
+t.test('an application message may fill a packet', async (t) => {
+  const plugin = createLimits(readConfig({ PARLEY_PAYLOAD_BYTES_MAX: '10' }), () => 0)
+  t.equal(plugin.authorizePublish?.({ user: 'alice', device: 'phone' }, { ...publish(11), topic: 'iot/alice' }), undefined)
+  t.equal(plugin.authorizePublish?.({ user: 'alice', device: 'phone' }, publish(11))?.code, 'too_large')
 })
 
 t.test('an oversized publish uses up the rate', async (t) => {

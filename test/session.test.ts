@@ -177,6 +177,24 @@ t.test('ready comes at once when nothing is owed', async (t) => {
   t.same(outlet.events, [{ type: 'ready', replayed: 0, heads: {}, truncated: { 'g/x': [1, 2] } }])
 })
 
+t.test('a cursor does not pass what was cut before ready, which names it, is acknowledged', async (t) => {
+  const { world, outlet, session } = setUp()
+  for (let i = 0; i < 5; i++) world.store(undefined, 'g/x')
+  world.store(session, 'g/y')
+  session.start(new Map([['g/x', [{ next: 3, last: 5 }]]]), {}, { 'g/x': [1, 2] })
+  await settle()
+  acknowledge(session, outlet, outlet.unacked.length - 1)
+  await settle()
+  t.same(outlet.eventsAt, [4])
+  t.equal(session.cursors.get('g/x'), undefined, 'a session that ends here comes back before the cut')
+  t.equal(session.cursors.get('g/y'), 1, 'others move')
+  acknowledge(session, outlet)
+  t.equal(session.cursors.get('g/x'), 5)
+  world.store(session, 'g/x')
+  acknowledge(session, outlet)
+  t.equal(session.cursors.get('g/x'), 6)
+})
+
 t.test('own messages are not sent back, and the cursor passes them in order', async (t) => {
   const { world, outlet, session } = setUp()
   session.start(new Map(), {}, undefined)
