@@ -80,7 +80,7 @@ function createGroups(users: readonly string[], churners: ReadonlySet<string>): 
     const members = Array.from({ length: Math.min(size, users.length) }, () => users[next++ % users.length] as string)
     // A group of all begins with the first user; the owner must stay.
     const owner = members.find((user) => !churners.has(user)) ?? (users[0] as string)
-    const initial = isRestless ? members.filter((user, place) => !churners.has(user) || place % 2 === 0) : members
+    const initial = isRestless ? members.filter((user, place) => !churners.has(user) || (place + number) % 2 === 0) : members
     return { group: `g${number}`, owner, members: [...new Set([owner, ...initial])], isRestless }
   })
 }

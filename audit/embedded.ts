@@ -57,7 +57,7 @@ export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: Emb
     events,
   })
   const unmount = (): void => void (isOwnDisk && spawnSync('umount', ['-l', dataDir]))
-  process.once('exit', unmount)
+  process.prependOnceListener('exit', unmount)
   return {
     nodes: [node],
     secret,

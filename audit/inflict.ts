@@ -33,6 +33,8 @@ export class Inflictor {
   #servers: Promise<unknown> = Promise.resolve()
   #members: Promise<unknown> = Promise.resolve()
   readonly #lasting = new Set<NodeJS.Timeout>()
+  /** Members of restless groups, as far as is known. */
+  readonly #inside = new Map<string, Set<string>>()
   readonly #twins = new Set<VirtualClient>()
   #error: unknown
 
@@ -108,11 +110,11 @@ export class Inflictor {
         (client) => client.heal(),
       ),
     withhold: (random) => {
-      const breaksOff = random(2) === 0
+      const breaksOff = random(4) > 0
       const start = (client: VirtualClient): void => {
         client.isWithholding = true
       }
-      return this.#some(random, start, 500 + random(4_000), (client) => {
+      return this.#some(random, start, 300 + random(2_500), (client) => {
         if (breaksOff) client.reset()
         client.heal()
       })
@@ -183,26 +185,43 @@ export class Inflictor {
     return client.name
   }
 
+  /** Who is out comes in, who is in goes: as far as is known, since a change may still be under way. */
   #changeMembers(random: Random): string {
-    const { cast, api, clientWorld } = this.#world
+    const { cast } = this.#world
     const { group, owner } = pick(
       random,
       cast.groups.filter(({ isRestless }) => isRestless),
     )
-    const users = [...new Set([pick(random, cast.churners), pick(random, cast.churners)])]
-    const change = pick(random, ['add', 'add', 'remove', 'leave'] as const)
-    const { recorder } = clientWorld
-    this.#members = this.#members.then(async () => {
-      const at = recorder.tick()
-      const answer =
-        change === 'leave'
-          ? await api.call(users[0] as string, 'group.leave', { group })
-          : await api.call(owner, `group.${change}`, { group, users })
-      const changed = change === 'leave' ? users.slice(0, 1) : ((answer?.body.added ?? answer?.body.removed ?? users) as string[])
-      const isDone = answer === undefined || answer.status >= 500 ? {} : { isDone: answer.status === 200 }
-      recorder.write({ event: 'members', group, change, users: changed, at, ...isDone })
-    })
+    const inside = this.#insideOf(group)
+    const [first, second] = [pick(random, cast.churners), pick(random, cast.churners)]
+    const isIn = inside.has(first)
+    const change = isIn ? pick(random, ['remove', 'leave'] as const) : 'add'
+    const users = change === 'leave' || first === second || inside.has(second) !== isIn ? [first] : [first, second]
+    for (const user of users) {
+      if (isIn) inside.delete(user)
+      else inside.add(user)
+    }
+    this.#members = this.#members.then(() => this.#askForChange(group, change, users, change === 'leave' ? first : owner))
     return `${change} ${users.join(', ')} in ${group}`
+  }
+
+  #insideOf(group: string): Set<string> {
+    let inside = this.#inside.get(group)
+    if (inside === undefined) {
+      inside = new Set(this.#world.cast.groups.find((each) => each.group === group)?.members)
+      this.#inside.set(group, inside)
+    }
+    return inside
+  }
+
+  async #askForChange(group: string, change: 'add' | 'remove' | 'leave', users: string[], actor: string): Promise<void> {
+    const { api, clientWorld } = this.#world
+    const { recorder } = clientWorld
+    const at = recorder.tick()
+    const answer = await api.call(actor, `group.${change}`, change === 'leave' ? { group } : { group, users })
+    const changed = (answer?.body.added ?? answer?.body.removed ?? users) as string[]
+    const isDone = answer === undefined || answer.status >= 500 ? {} : { isDone: answer.status === 200 }
+    recorder.write({ event: 'members', group, change, users: changed, at, ...isDone })
   }
 }
 

@@ -51,7 +51,6 @@ export class ServerProcess implements AuditNode {
 
   constructor(options: ServerProcessOptions) {
     this.#options = options
-    process.once('exit', () => this.#child?.kill('SIGKILL'))
   }
 
   get name(): string {
@@ -70,6 +69,10 @@ export class ServerProcess implements AuditNode {
     this.#child = child
     this.#isEnding = false
     this.#lastLines = []
+    // Before whatever else ends with the audit: the server must not outlive it.
+    const kill = (): void => void child.kill('SIGKILL')
+    process.prependOnceListener('exit', kill)
+    child.once('close', () => process.removeListener('exit', kill))
     this.#ended = once(child, 'close').then(([code, signal]) => this.#exited(code, signal))
     createInterface({ input: child.stderr }).on('line', (line) => this.#line(line))
     const deadline = performance.now() + startMsMax

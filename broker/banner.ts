@@ -2,6 +2,7 @@
  * What `parley start` prints when the server is up: where it is and what to do next. On loopback with an HS256 secret
  * it offers links and commands that can be pasted, with real tokens for two demo users; elsewhere tokens are not shown.
  */
+import { resolve } from 'node:path'
 import { type Config, isLoopback } from './config.js'
 import { mintToken } from './token.js'
 import { deliveryTopic, directConversation } from './topics.js'
@@ -35,11 +36,15 @@ export async function createBanner(facts: BannerFacts): Promise<string> {
   else if (isLoopback(config.host))
     lines.push(
       ...(await demoCommands(config, secret, { host, port: mqttPort, page: `http://${urlHost}:${httpPort}/` })),
-      `A token for anybody else:  ${command} token carol`,
+      `A token for anybody else:  ${command} token carol${secretPlace(config)}`,
     )
   else lines.push(`A token for a user:  ${command} token alice`)
   return `${lines.join('\n')}\n`
 }
+
+/** Where the command finds the secret, when it is not where it looks by itself. */
+const secretPlace = ({ dataDir, jwtSecret }: Config): string =>
+  jwtSecret === undefined && dataDir !== './data' ? ` --data-dir ${resolve(dataDir)}` : ''
 
 interface Place {
   host: string

@@ -45,9 +45,10 @@ export function readConfig(env: Environment, overrides: Partial<Config> = {}): C
     if (given === undefined) continue
     const wrong = given.value === undefined ? [] : faultsOf(setting, given.value)
     faults.push(...wrong.map((fault) => `${setting.env} is ${shown(setting, given.text ?? given.value)}: ${fault}`))
-    values[name] = given.value
+    values[name] = wrong.length === 0 ? given.value : setting.default
   }
-  if (faults.length === 0) faults.push(...contradictions(values as Config))
+  for (const [name, setting] of table) if (!(name in values)) values[name] = setting.default
+  faults.push(...contradictions(values as Config))
   if (faults.length > 0) throw new ConfigError(faults)
   return Object.freeze(values) as Config
 }

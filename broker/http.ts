@@ -41,6 +41,15 @@ export function createHttp(world: HttpWorld): FastifyInstance {
   app.setNotFoundHandler((request, reply) =>
     sendRefusal(reply, refuse('not_found', `there is nothing at ${request.method} ${request.url.split('?')[0]}`)),
   )
+  // The body is JSON, whatever a client calls it; no browser sends a bearer token unasked.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => {
+    try {
+      done(null, body === '' ? {} : JSON.parse(String(body)))
+    } catch {
+      done(refuse('invalid', 'the body is not JSON'))
+    }
+  })
   addHealth(app, world)
   addCalls(app, world)
   addPage(app)

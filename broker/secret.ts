@@ -4,8 +4,9 @@
  * line when the configuration names neither a secret nor a key.
  */
 import { randomBytes } from 'node:crypto'
-import { closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, linkSync, openSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { makeDir } from './make-dir.js'
 import { OperatorError } from './operator-error.js'
 
 const secretBytes = 48
@@ -27,7 +28,7 @@ export interface Secret {
 export function loadSecret(dataDir: string): Secret {
   const path = join(dataDir, 'jwt-secret')
   try {
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+    makeDir(dataDir)
     const created = create(path)
     return { secret: read(path), path, created }
   } catch (error) {

@@ -8,6 +8,7 @@ import { createAdminApi } from './admin-api.js'
 import { createAdmission, ensureUser } from './admission.js'
 import { AedesAdapter } from './aedes-adapter.js'
 import { type Config, readConfig } from './config.js'
+import { safeSecretBytesMin } from './config-settings.js'
 import { Connection, type ConnectionWorld } from './connection.js'
 import { Deadlines } from './deadlines.js'
 import { createHttp } from './http.js'
@@ -46,6 +47,10 @@ export interface Server {
 export async function createServer({ plugins: further = [], logger: givenLogger, ...options }: ServerOptions = {}): Promise<Server> {
   const config = withSecret(readConfig({}, options))
   const logger = givenLogger ?? createLogger(config.logLevel)
+  const secretBytes = Buffer.byteLength(config.jwtSecret ?? '')
+  if (config.jwtSecret !== undefined && secretBytes < safeSecretBytesMin) {
+    logger.warn({ secretBytes }, `PARLEY_JWT_SECRET is short: it can be guessed; ${safeSecretBytesMin} bytes are safe`)
+  }
   const undo: (() => Promise<unknown>)[] = []
   try {
     return await start(config, logger, further, undo)

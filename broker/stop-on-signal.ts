@@ -9,20 +9,25 @@ export interface SignalledProcess {
   exit(code: number): unknown
 }
 
+/** Signals so close together are one. */
+const sameSignalMs = 500
+
 /** `close` is called once; what it throws goes to `fail`, which ends the process. */
 export function stopOnSignal(
   target: SignalledProcess,
   close: () => Promise<void>,
   closeTimeoutMs: number,
   fail: (error: unknown) => void,
+  nowMs: () => number = () => performance.now(),
 ): void {
-  let stopping = false
+  let stoppingSinceMs: number | undefined
   const stop = (): void => {
-    if (stopping) {
-      target.exit(1)
+    if (stoppingSinceMs !== undefined) {
+      // npm passes on what the whole process group has got already: that is the same signal, not a second one.
+      if (nowMs() - stoppingSinceMs >= sameSignalMs) target.exit(1)
       return
     }
-    stopping = true
+    stoppingSinceMs = nowMs()
     const timer = setTimeout(() => fail(new Error(`the server did not close within ${closeTimeoutMs} ms`)), closeTimeoutMs)
     close()
       .finally(() => clearTimeout(timer))

@@ -90,7 +90,7 @@ t.test('bodies and paths that are none', async (t) => {
     body: { error: { code: 'too_large' } },
   })
   const plain = await s.http('POST', '/v1/rpc/conversations', { token, text: '{}', headers: { 'content-type': 'text/html' } })
-  t.ok(plain.status >= 400 && plain.status < 500)
+  t.equal(plain.status, 200, 'JSON is JSON, whatever the client calls it')
   for (const [method, path] of [
     ['GET', '/v1/rpc/conversations'],
     ['POST', '/v1/rpc/'],

@@ -68,7 +68,7 @@ t.test(
       // A refused connect while the server is away: it tries again by itself.
       made.on('error', () => undefined)
       clients.push(made)
-      await once(made, 'connect')
+      await new Promise<void>((resolve) => made.once('connect', () => resolve()))
       return made
     }
     const heard: Message[] = []
@@ -136,58 +136,54 @@ t.test('mosquitto alone: a device that is away gets what it missed, in order, on
   )
 })
 
-t.test(
-  'mosquitto on application topics: retained, will, QoS 2 and a persistent session, over a restart and kill -9',
-  { skip },
-  async (t) => {
-    const server = await startServer(t, {
-      PARLEY_ANONYMOUS: 'on',
-      PARLEY_TOPICS: '[{"topic":"test/nosubscribe","publish":true},{"topic":"#","publish":true,"subscribe":true}]',
-    })
-    const away = ['-i', 'away', '-c', '-q', '2', '-t', 'queue/#', '-F', '%t %p %q']
-    const asleep = subscribe(t, server, [...away, '-E'])
-    await once(asleep.child, 'close')
-    await publish(server, ['-t', 'kept/a', '-m', 'one', '-q', '1', '-r'])
-    await publish(server, ['-t', 'queue/1', '-m', 'm1', '-q', '2'])
-    await publish(server, ['-t', 'queue/2', '-m', 'm2', '-q', '1'])
-    const dying = subscribe(t, server, [
-      '-t',
-      'other',
-      '-F',
-      '%p',
-      '--will-topic',
-      'kept/will',
-      '--will-payload',
-      'gone',
-      '--will-qos',
-      '1',
-      '--will-retain',
-    ])
-    const watching = subscribe(t, server, ['-t', 'kept/#', '-t', 'other', '-F', '%t %p %r'])
-    // Who has the first message of "other" is subscribed.
-    await eventually(
-      async () => {
-        await publish(server, ['-t', 'other', '-m', 'now'])
-        return dying.lines.length > 0 && watching.lines.includes('other now 0')
-      },
-      { timeoutMs },
-    )
-    t.ok(watching.lines.includes('kept/a one 1'), 'a retained message comes with its flag')
-    dying.child.kill('SIGKILL')
-    await eventually(() => watching.lines.includes('kept/will gone 0'), { timeoutMs, what: 'the will is heard' })
-    t.same(await server.stop(), { code: 0, signal: null })
-    await server.start()
-    await publish(server, ['-t', 'queue/3', '-m', 'm3', '-q', '2'])
-    await server.kill()
-    await server.start()
-    const back = subscribe(t, server, away)
-    await eventually(() => back.lines.length >= 3, { timeoutMs, what: 'the session has its messages' })
-    t.same(back.lines, ['queue/1 m1 2', 'queue/2 m2 1', 'queue/3 m3 2'])
-    const late = subscribe(t, server, ['-t', 'kept/#', '-F', '%t %p %r'])
-    await eventually(() => late.lines.length >= 2, { timeoutMs, what: 'what was retained is there' })
-    t.same([...late.lines].sort(), ['kept/a one 1', 'kept/will gone 1'])
-  },
-)
+t.test('mosquitto on application topics: retained, will, QoS 2 and a persistent session, over restarts', { skip }, async (t) => {
+  const server = await startServer(t, {
+    PARLEY_ANONYMOUS: 'on',
+    PARLEY_TOPICS: '[{"topic":"test/nosubscribe","publish":true},{"topic":"#","publish":true,"subscribe":true}]',
+  })
+  const away = ['-i', 'away', '-c', '-q', '2', '-t', 'queue/#', '-F', '%t %p %q']
+  const asleep = subscribe(t, server, [...away, '-E'])
+  await once(asleep.child, 'close')
+  await publish(server, ['-t', 'kept/a', '-m', 'one', '-q', '1', '-r'])
+  await publish(server, ['-t', 'queue/1', '-m', 'm1', '-q', '2'])
+  await publish(server, ['-t', 'queue/2', '-m', 'm2', '-q', '2'])
+  const dying = subscribe(t, server, [
+    '-t',
+    'other',
+    '-F',
+    '%p',
+    '--will-topic',
+    'kept/will',
+    '--will-payload',
+    'gone',
+    '--will-qos',
+    '1',
+    '--will-retain',
+  ])
+  const watching = subscribe(t, server, ['-t', 'kept/#', '-t', 'other', '-F', '%t %p %r'])
+  // Who has the first message of "other" is subscribed.
+  await eventually(
+    async () => {
+      await publish(server, ['-t', 'other', '-m', 'now'])
+      return dying.lines.length > 0 && watching.lines.includes('other now 0')
+    },
+    { timeoutMs },
+  )
+  t.ok(watching.lines.includes('kept/a one 1'), 'a retained message comes with its flag')
+  dying.child.kill('SIGKILL')
+  await eventually(() => watching.lines.includes('kept/will gone 0'), { timeoutMs, what: 'the will is heard' })
+  t.same(await server.stop(), { code: 0, signal: null })
+  await server.start()
+  await publish(server, ['-t', 'queue/3', '-m', 'm3', '-q', '2'])
+  await server.kill()
+  await server.start()
+  const back = subscribe(t, server, away)
+  await eventually(() => back.lines.length >= 3, { timeoutMs, what: 'the session has its messages' })
+  t.same(back.lines, ['queue/1 m1 2', 'queue/2 m2 2', 'queue/3 m3 2'])
+  const late = subscribe(t, server, ['-t', 'kept/#', '-F', '%t %p %r'])
+  await eventually(() => late.lines.length >= 2, { timeoutMs, what: 'what was retained is there' })
+  t.same([...late.lines].sort(), ['kept/a one 1', 'kept/will gone 1'])
+})
 
 t.test('the start script of npm: a signal to its shell ends the server in order', async (t) => {
   const { scripts } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as { scripts: Record<string, string> }

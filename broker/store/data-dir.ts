@@ -4,10 +4,11 @@
  * given to another process since. The holder touches the file, for those who cannot see its process (another container).
  */
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { readFileSync, realpathSync, renameSync, rmSync, statSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { makeDir } from '../make-dir.js'
 import { OperatorError } from '../operator-error.js'
 
 export interface DataDirLock {
@@ -57,26 +58,13 @@ export async function lockDataDir(dir: string): Promise<DataDirLock> {
 
 function prepare(dir: string): string {
   try {
-    makeDir(resolve(dir))
+    makeDir(dir)
     const probe = join(dir, `.probe-${randomUUID()}`)
     writeFileSync(probe, '', { mode: 0o600 })
     unlinkSync(probe)
     return realpathSync(dir)
   } catch (error) {
     throw new OperatorError(`the data directory ${dir} cannot be written: ${(error as Error).message}`, { cause: error })
-  }
-}
-
-/** As `mkdir -p`; Node's own `recursive` never returns where the system lets nobody create anything, as in /proc. */
-function makeDir(dir: string): void {
-  try {
-    mkdirSync(dir, { mode: 0o700 })
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'EEXIST' && statSync(dir).isDirectory()) return
-    if (code !== 'ENOENT' || dirname(dir) === dir) throw error
-    makeDir(dirname(dir))
-    mkdirSync(dir, { mode: 0o700 })
   }
 }
 

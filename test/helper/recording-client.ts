@@ -50,6 +50,8 @@ export class RecordingClient {
   isWithholding = false
   #isFrozen = false
   #wanted = false
+  /** The loop that connects is running; it outlives a `stop` for a moment. */
+  #isTrying = false
   #pipe: Pipe | undefined
   #current: ConnectionRecord | undefined
   #rest: Buffer = Buffer.alloc(0)
@@ -78,9 +80,8 @@ export class RecordingClient {
 
   /** Keeps a connection from now on, until `stop`. */
   start(): void {
-    if (this.#wanted) return
     this.#wanted = true
-    void this.#keepConnected()
+    if (!this.#isTrying) void this.#keepConnected()
   }
 
   stop(): void {
@@ -145,10 +146,12 @@ export class RecordingClient {
   }
 
   async #keepConnected(): Promise<void> {
+    this.#isTrying = true
     while (this.#wanted) {
       await this.#connectOnce()
       if (this.#wanted) await delay(reconnectMs)
     }
+    this.#isTrying = false
   }
 
   /** Resolves when the connection has ended, or could not be made. */

@@ -3,10 +3,11 @@
  * is synced to disk; one that rejects with StoreUnavailable has changed nothing, unless it says that its outcome is
  * unknown, and then every later write is refused until it is known. No rejection of LMDB stays unhandled.
  */
-import { closeSync, mkdirSync, openSync, readSync, statfsSync, statSync } from 'node:fs'
+import { closeSync, openSync, readSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import type { Logger } from '../../logger.js'
+import { makeDir } from '../../make-dir.js'
 import { OperatorError } from '../../operator-error.js'
 import { StoreUnavailable } from '../store.js'
 import { plainKey } from './keys.js'
@@ -69,7 +70,7 @@ export class Environment {
   constructor({ dir, mapBytesMax, logger, freeBytesMin }: EnvironmentOptions) {
     this.dir = dir
     this.#logger = logger
-    mkdirSync(dir, { recursive: true, mode: 0o700 })
+    makeDir(dir)
     this.#freeBytesMin = freeBytesMin ?? freeBytesOf(dir)
     assertLmdbFile(join(dir, 'data.mdb'))
     const binary = { encoding: 'binary', keyEncoding: 'binary' } as const
