@@ -5,9 +5,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Address, type ConversationId, conversationOf } from '../broker/topics.js'
-import type { Ready, Runs } from './history.js'
+import type { Ready } from './history.js'
+import { type Connection, directOf, newConnection, seqOf } from './link.js'
 import * as packets from './packets.js'
-import { openPipe, type Pipe, type Transport } from './pipe.js'
+import { openPipe, type Transport } from './pipe.js'
 import type { Random } from './random.js'
 import { addToRuns, type Recorder } from './recorder.js'
 
@@ -39,18 +40,6 @@ interface Outgoing {
   payload: string
   packetId: number
   hasId: boolean
-}
-
-/** What a connection has brought; written down when it ends. */
-interface Connection {
-  number: number
-  readonly pipe: Pipe
-  reader: packets.PacketReader
-  isUp: boolean
-  isReady: boolean
-  before: Runs
-  after: Runs
-  withheld: { packetId: number; message: [ConversationId, number] | undefined }[]
 }
 
 const inFlightMax = 64
@@ -123,12 +112,14 @@ export class VirtualClient {
 
   stop(): void {
     this.#isWanted = false
-    this.#connection?.pipe.destroy()
+    this.reset()
   }
 
   /** Breaks the connection off; it comes back by itself. */
   reset(): void {
-    this.#connection?.pipe.destroy()
+    if (this.#connection === undefined) return
+    this.#connection.isBroken = true
+    this.#connection.pipe.destroy()
   }
 
   freeze(): void {
@@ -139,10 +130,11 @@ export class VirtualClient {
   /** Reads and acknowledges again. */
   heal(): void {
     this.isWithholding = false
-    const connection = this.#connection
-    for (const { packetId } of connection?.withheld.splice(0) ?? []) connection?.pipe.write(packets.puback(packetId))
     this.#isFrozen = false
-    connection?.pipe.resume()
+    const connection = this.#connection
+    if (connection === undefined || connection.isBroken) return
+    for (const { packetId } of connection.withheld.splice(0)) connection.pipe.write(packets.puback(packetId))
+    connection.pipe.resume()
   }
 
   /** Sends a text message; with `id` as JSON, otherwise as plain text. `bytes` dots follow the name. */
@@ -161,6 +153,7 @@ export class VirtualClient {
 
   /** Sends the last messages a second time: with an id under packet ids of their own, without one as retransmissions while they are in flight. */
   repeat(count: number): void {
+    if (!this.isUp) return // Nothing may overtake what is sent again after CONNACK.
     for (const outgoing of this.#recent.slice(-count)) {
       if (outgoing.hasId) this.#publish({ ...outgoing, packetId: this.#nextOtherId() }, false)
       else if (this.#inFlight.get(outgoing.packetId) === outgoing) this.#publish(outgoing, true)
@@ -248,13 +241,21 @@ export class VirtualClient {
   }
 
   #data(connection: Connection, chunk: Buffer, expiresMs: number): void {
-    connection.reader.push(chunk, (first, body) => {
-      const type = first >> 4
-      if (type === packets.packetType.connack) this.#connected(connection, body, expiresMs)
-      else if (!connection.isUp) return
-      else if (type === packets.packetType.publish) this.#received(connection, first, body)
-      else if (type === packets.packetType.puback) this.#pubacked(body.readUInt16BE(0))
-    })
+    try {
+      connection.reader.push(chunk, (first, body) => this.#packet(connection, first, body, expiresMs))
+    } catch (error) {
+      const text = `${this.name} cannot read what the server sent: ${(error as Error).message}`
+      this.#world.recorder.write({ event: 'logged', node: this.name, level: 'error', text })
+      connection.pipe.destroy()
+    }
+  }
+
+  #packet(connection: Connection, first: number, body: Buffer, expiresMs: number): void {
+    const type = first >> 4
+    if (type === packets.packetType.connack) this.#connected(connection, body, expiresMs)
+    else if (!connection.isUp) return
+    else if (type === packets.packetType.publish) this.#received(connection, first, body)
+    else if (type === packets.packetType.puback) this.#pubacked(body.readUInt16BE(0))
   }
 
   #connected(connection: Connection, body: Buffer, expiresMs: number): void {
@@ -340,31 +341,4 @@ export class VirtualClient {
       recorder.write({ event: 'refused', send, code: ack.error.code })
     }
   }
-}
-
-const newConnection = (pipe: Pipe): Connection => ({
-  number: -1,
-  pipe,
-  reader: new packets.PacketReader(),
-  isUp: false,
-  isReady: false,
-  before: {},
-  after: {},
-  withheld: [],
-})
-
-/** A stored message begins with its seq. */
-function seqOf(payload: Buffer): number {
-  let seq = 0
-  for (let at = 7; at < payload.length; at++) {
-    const digit = (payload[at] as number) - 48
-    if (digit < 0 || digit > 9) break
-    seq = seq * 10 + digit
-  }
-  return seq
-}
-
-function directOf(topic: string, payload: Buffer): ConversationId {
-  const { from, to } = JSON.parse(payload.toString()) as { from: string; to: string }
-  return conversationOf(`u/${from}`, to) ?? topic
 }

@@ -24,6 +24,8 @@ export interface EmbeddedOptions {
 
 const ownCli = fileURLToPath(new URL('../broker/cli.js', import.meta.url))
 const diskMb = 4_096
+const resizeTriesMax = 20
+const resizeSlackBlocks = 32
 /** What the audit must decide itself: where data lies, which tokens count, and that no rate stands in the way. */
 const ownSettings = [
   ...['HOST', 'MQTT_PORT', 'HTTP_PORT', 'DATA_DIR', 'MONGODB_URL', 'REDIS_URL', 'LOG_LEVEL', 'RATE_LIMIT'],
@@ -80,10 +82,15 @@ function mountDisk(dir: string): boolean {
   return spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${diskMb}m`, 'tmpfs', dir]).status === 0
 }
 
-/** Full: the file system is made as small as what is on it. */
+/** Full: the file system is made as small as what is on it, which may grow meanwhile. */
 function resize(dir: string, to: 'full' | 'free'): void {
-  const { bsize, blocks, bfree } = statfsSync(dir)
-  const size = to === 'free' ? `${diskMb}m` : String((blocks - bfree + 1) * bsize)
-  const { status, stderr } = spawnSync('mount', ['-o', `remount,size=${size}`, dir])
-  if (status !== 0) throw new Error(`the file system of the audit could not be resized to ${size}: ${stderr.toString()}`)
+  let complaint = ''
+  for (let tries = 0; tries < resizeTriesMax; tries++) {
+    const { bsize, blocks, bfree } = statfsSync(dir)
+    const size = to === 'free' ? `${diskMb}m` : String((blocks - bfree + tries * resizeSlackBlocks) * bsize)
+    const { status, stderr } = spawnSync('mount', ['-o', `remount,size=${size}`, dir])
+    if (status === 0) return
+    complaint = `${size}: ${stderr.toString()}`
+  }
+  throw new Error(`the file system of the audit could not be resized to ${complaint}`)
 }

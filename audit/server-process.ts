@@ -141,8 +141,18 @@ export class ServerProcess implements AuditNode {
     }
   }
 
+  /** Empty while it does not answer. */
+  async #metrics(): Promise<string> {
+    try {
+      return await (await fetch(`http://127.0.0.1:${this.httpPort}/metrics`)).text()
+    } catch (error) {
+      if (error instanceof TypeError) return ''
+      throw error
+    }
+  }
+
   async metric(name: string): Promise<number | undefined> {
-    const text = await fetch(`http://127.0.0.1:${this.httpPort}/metrics`).then((response) => response.text())
+    const text = await this.#metrics()
     const lines = text.split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
     if (lines.length === 0) return undefined
     return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0)
