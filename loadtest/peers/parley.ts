@@ -20,6 +20,9 @@ import {
   whenReady,
 } from './broker.js'
 
+/** The flags that `npm start` and the `parley` command give to node. */
+const asByNpmStart = ['--max-semi-space-size=64']
+
 /** `nodeArgs` are for a profiler or a heap limit; `settings` are further environment variables of the server. */
 export async function startParley(nodeArgs: string[], settings: Record<string, string>, transport: Transport): Promise<Broker> {
   const [port, httpPort] = [await freePort(), await freePort()]
@@ -43,7 +46,7 @@ export async function startParley(nodeArgs: string[], settings: Record<string, s
     return response?.status === 200
   }
   const start = async (): Promise<Child> => {
-    const child = spawn(process.execPath, [...nodeArgs, cli, 'start'], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(process.execPath, [...asByNpmStart, ...nodeArgs, cli, 'start'], { env, stdio: ['ignore', 'pipe', 'pipe'] })
     const printed = collectOutput(child)
     try {
       await whenReady(child, printed, 'parley', isReady)
