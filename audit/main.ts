@@ -21,7 +21,7 @@ export async function prove(raw: RawProveOptions): Promise<void> {
     const history = await readHistory(options.judge)
     return finish(options, history, check(history))
   }
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => interrupted(signal))
   const dir = mkdtempSync(join(tmpdir(), 'parley-prove-'))
   const file = join(dir, 'history.jsonl')
   const remove = (): void => rmSync(dir, { recursive: true, force: true })
@@ -41,6 +41,12 @@ export async function prove(raw: RawProveOptions): Promise<void> {
     process.removeListener('exit', remove)
     remove()
   }
+}
+
+/** Ends at once; what the audit has started and made goes with it. */
+function interrupted(signal: string): never {
+  process.stderr.write(`\nended by ${signal}: nothing was judged\n`)
+  process.exit(1)
 }
 
 function keep({ keep: folder, seed }: ProveOptions, file: string, verdict: Verdict): void {
