@@ -17,7 +17,6 @@ import { type Queued, WriteQueue } from './write-queue.js'
 
 /** What one operation writes. */
 export interface Plan {
-  type: string
   /** The stored form behind `"seq":…,"ts":…,`, up to its closing brace. */
   tail: string
   effects: readonly Effect[]
@@ -81,6 +80,10 @@ interface Batch {
   duplicates: { queued: Queued; seq: number; entry: LogEntry | undefined }[]
   refused: { operation: Operation; error: Refusal }[]
   targets: Map<Operation, LogEntry | undefined>
+  /** States that the cache did not have; it keeps only those of what exists. */
+  loaded: Map<ConversationId, Conversation>
+  /** Per operation: the seq under which it was stored before. */
+  sent: (number | undefined)[]
 }
 
 export class LogWriter {
@@ -193,10 +196,10 @@ export class LogWriter {
   }
 
   /** What an earlier append has written, though it failed, goes to the live sessions before anything newer. */
-  async #dispatchLate(taken: readonly Queued[]): Promise<void> {
+  async #dispatchLate(taken: readonly Queued[], batch: Batch): Promise<void> {
     for (const conv of new Set(taken.map(({ operation }) => operation.conv))) {
       if (!this.#doubts.has(conv)) continue
-      const { head } = this.conversations.peek(conv) ?? (this.#loaded.get(conv) as Conversation)
+      const { head } = this.#stateOf(conv, batch)
       const late = await this.#doubts.resolve(conv, head, this.#options.store.log)
       for (const { entry, effects } of late) this.#dispatch(conv, entry, effects)
     }
@@ -205,7 +208,7 @@ export class LogWriter {
   /** Everything that deciding needs and only the store knows: states of conversations, earlier sends, targets. */
   async #prepare(taken: Queued[]): Promise<Batch> {
     const { log } = this.#options.store
-    const batch: Batch = { appends: new Map(), written: [], duplicates: [], refused: [], targets: new Map() }
+    const batch: Batch = { appends: new Map(), written: [], duplicates: [], refused: [], targets: new Map(), loaded: new Map(), sent: [] }
     this.conversations.trim()
     const loads = new Map<ConversationId, Promise<Conversation>>()
     for (const { operation } of taken) {
@@ -213,22 +216,21 @@ export class LogWriter {
       if (this.conversations.peek(conv) === undefined && !loads.has(conv)) loads.set(conv, this.conversations.load(conv))
       if (target !== undefined) batch.targets.set(operation, (await log.read(conv, target, target, 1))[0])
     }
-    this.#loaded.clear()
-    for (const [conv, load] of loads) this.#loaded.set(conv, await load)
-    if (this.#doubts.size > 0) await this.#dispatchLate(taken)
-    this.#sent = await log.findSentAll(taken.map(({ operation }) => operation))
+    for (const [conv, load] of loads) batch.loaded.set(conv, await load)
+    if (this.#doubts.size > 0) await this.#dispatchLate(taken, batch)
+    batch.sent = await log.findSentAll(taken.map(({ operation }) => operation))
     for (let i = 0; i < taken.length; i++) {
       const { conv, isRetry, retransmit } = (taken[i] as Queued).operation
       if (!isRetry || retransmit === undefined) continue
       const earlier = await log.findRetransmit(retransmit)
-      if (earlier?.conv === conv && this.#now() - earlier.ts < retransmitMsMax) this.#sent[i] = earlier.seq
+      if (earlier?.conv === conv && this.#now() - earlier.ts < retransmitMsMax) batch.sent[i] = earlier.seq
     }
     return batch
   }
 
-  /** States of this batch that the cache does not keep. */
-  readonly #loaded = new Map<ConversationId, Conversation>()
-  #sent: (number | undefined)[] = []
+  #stateOf(conv: ConversationId, batch: Batch): Conversation {
+    return this.conversations.peek(conv) ?? (batch.loaded.get(conv) as Conversation)
+  }
 
   #sequence(taken: Queued[], batch: Batch): void {
     const now = this.#now()
@@ -237,7 +239,7 @@ export class LogWriter {
       const queued = taken[i] as Queued
       const { operation } = queued
       const { conv, from, id, isRetry, retransmit } = operation
-      const earlier = this.#sent[i]
+      const earlier = batch.sent[i]
       const key = `${from} ${conv} ${id}`
       // A retransmission may stand in the same batch as what it repeats, when the store was slow. Begins with `user/`, so no key is equal.
       const wireKey = retransmit === undefined ? undefined : `${retransmit.session} ${retransmit.packetId} ${retransmit.digest}`
@@ -246,7 +248,7 @@ export class LogWriter {
         batch.duplicates.push({ queued, seq: twin?.seq ?? (earlier as number), entry: twin?.entry })
         continue
       }
-      const state = this.conversations.peek(conv) ?? (this.#loaded.get(conv) as Conversation)
+      const state = this.#stateOf(conv, batch)
       const seq = state.head + 1
       const plan = this.#plan(operation, state, seq, batch.targets.get(operation))
       if (plan instanceof Error) {

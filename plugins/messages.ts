@@ -57,7 +57,7 @@ class Send implements Operation {
       if (!isMember(group, this.from)) return refuse('forbidden', `you are not a member of ${this.conv}`)
     } else if (!state.usersKnown) return refuse('not_found', `there is no user ${this.#publish.id}`)
     const refusal = this.#message.target === undefined ? undefined : this.#judgeTarget(state, target)
-    return refusal ?? { type: this.#message.type, tail: this.#tail, effects: noEffects }
+    return refusal ?? { tail: this.#tail, effects: noEffects }
   }
 
   #judgeTarget(state: Conversation, target: LogEntry | undefined): Refusal | undefined {

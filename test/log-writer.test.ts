@@ -91,7 +91,7 @@ function createWriter(store: FaultyStore, more: Partial<LogWriterOptions> = {}):
         retransmit: undefined,
         isRetry: false,
         target: undefined,
-        plan: (): Plan => ({ type: 'text', tail, effects: [] }),
+        plan: (): Plan => ({ tail, effects: [] }),
         stored: ({ seq }) => outcomes.push({ kind: 'stored', name, seq }),
         duplicate: ({ seq }) => outcomes.push({ kind: 'duplicate', name, seq }),
         refused: ({ code }) => outcomes.push({ kind: 'refused', name, why: code }),

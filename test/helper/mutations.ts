@@ -32,7 +32,7 @@ export const mutations = {
   noDedup: {
     title: 'does not know a message again',
     file: 'broker/log-writer.js',
-    find: 'const earlier = this.#sent[i];',
+    find: 'const earlier = batch.sent[i];',
     replace: 'const earlier = undefined;',
   },
   noDismissal: {
