@@ -10,7 +10,7 @@ import type { Logger } from './logger.js'
 import { encodePublish, type Frame } from './mqtt/encode.js'
 import { type Outlet, Session, type SessionLimits, type SessionWorld } from './session.js'
 import type { ConversationRow, Effect, LogEntry, Store } from './store/store.js'
-import { type ConversationId, deliveryTopic, groupConversation, isGroup, usersOf } from './topics.js'
+import { type ConversationId, deliveryTopic, groupConversation, isGroup, peerOf } from './topics.js'
 
 export interface HubOptions {
   store: Store
@@ -195,11 +195,15 @@ export class Hub implements SessionWorld {
   }
 
   #dispatchDirect(conv: ConversationId, entry: LogEntry): void {
-    const [a, b] = usersOf(conv)
-    for (const user of a === b ? [a] : [a, b]) {
-      const sessions = this.#sessions.get(user)
-      if (sessions !== undefined) this.#deliver(conv, entry, sessions, deliveryTopic(conv, user))
-    }
+    const { from } = entry
+    const peer = peerOf(conv, from)
+    this.#deliverTo(peer, conv, entry)
+    if (peer !== from) this.#deliverTo(from, conv, entry)
+  }
+
+  #deliverTo(user: string, conv: ConversationId, entry: LogEntry): void {
+    const sessions = this.#sessions.get(user)
+    if (sessions !== undefined) this.#deliver(conv, entry, sessions, deliveryTopic(conv, user))
   }
 
   #deliver(conv: ConversationId, entry: LogEntry, sessions: readonly Session[], topic: string): void {

@@ -12,6 +12,7 @@ import { type Refusal, refuse } from './errors.js'
 import type { Logger } from './logger.js'
 import type { ConversationAppend, Effect, LogEntry, Retransmit, Store } from './store/store.js'
 import { StoreUnavailable } from './store/store.js'
+import { utf8 } from './text.js'
 import type { ConversationId } from './topics.js'
 import { type Queued, WriteQueue } from './write-queue.js'
 
@@ -71,6 +72,8 @@ interface Written {
   queued: Queued
   entry: LogEntry
   effects: readonly Effect[]
+  /** An earlier one of the batch with the same message id, whoever sent it and wherever. */
+  namesake: Written | undefined
 }
 
 interface Batch {
@@ -84,6 +87,14 @@ interface Batch {
   loaded: Map<ConversationId, Conversation>
   /** Per operation: the seq under which it was stored before. */
   sent: (number | undefined)[]
+}
+
+/** What this sender wrote into the conversation, among those that share a message id. */
+function entryOf(written: Written | undefined, conv: ConversationId, from: string): LogEntry | undefined {
+  for (let one = written; one !== undefined; one = one.namesake) {
+    if (one.entry.from === from && one.queued.operation.conv === conv) return one.entry
+  }
+  return undefined
 }
 
 export class LogWriter {
@@ -234,18 +245,19 @@ export class LogWriter {
 
   #sequence(taken: Queued[], batch: Batch): void {
     const now = this.#now()
-    const inBatch = new Map<string, { seq: number; entry: LogEntry }>()
+    const byId = new Map<string, Written>()
+    const byWire = new Map<string, LogEntry>()
     for (let i = 0; i < taken.length; i++) {
       const queued = taken[i] as Queued
       const { operation } = queued
       const { conv, from, id, isRetry, retransmit } = operation
       const earlier = batch.sent[i]
-      const key = `${from} ${conv} ${id}`
-      // A retransmission may stand in the same batch as what it repeats, when the store was slow. Begins with `user/`, so no key is equal.
+      const namesake = byId.get(id)
+      // A retransmission may stand in the same batch as what it repeats, when the store was slow.
       const wireKey = retransmit === undefined ? undefined : `${retransmit.session} ${retransmit.packetId} ${retransmit.digest}`
-      const twin = inBatch.get(key) ?? (isRetry && wireKey !== undefined ? inBatch.get(wireKey) : undefined)
+      const twin = entryOf(namesake, conv, from) ?? (isRetry && wireKey !== undefined ? byWire.get(wireKey) : undefined)
       if (earlier !== undefined || twin !== undefined) {
-        batch.duplicates.push({ queued, seq: twin?.seq ?? (earlier as number), entry: twin?.entry })
+        batch.duplicates.push({ queued, seq: twin?.seq ?? (earlier as number), entry: twin })
         continue
       }
       const state = this.#stateOf(conv, batch)
@@ -256,12 +268,13 @@ export class LogWriter {
         continue
       }
       const ts = Math.max(now, state.lastTs)
-      const payload = Buffer.from(`{"seq":${seq},"ts":${ts},${plan.tail}}`)
+      const payload = utf8(`{"seq":${seq},"ts":${ts},${plan.tail}}`)
       const entry: LogEntry = { seq, ts, from, device: operation.device, id, payload }
       this.#add(batch, state, operation, entry, plan.effects)
-      batch.written.push({ queued, entry, effects: plan.effects })
-      inBatch.set(key, { seq, entry })
-      if (wireKey !== undefined) inBatch.set(wireKey, { seq, entry })
+      const written = { queued, entry, effects: plan.effects, namesake }
+      batch.written.push(written)
+      byId.set(id, written)
+      if (wireKey !== undefined) byWire.set(wireKey, entry)
     }
   }
 

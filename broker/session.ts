@@ -6,8 +6,9 @@
  */
 
 import { InFlight } from './in-flight.js'
-import { encodePublish, encodePublishOnce, type Frame } from './mqtt/encode.js'
+import { encodePlainPublish, encodePublish, encodePublishOnce, type Frame } from './mqtt/encode.js'
 import type { LogEntry } from './store/store.js'
+import { isPlain } from './text.js'
 import { type Address, addressOf, type ConversationId, conversationOf, deliveryTopic, eventTopic } from './topics.js'
 
 /** Where a session's packets go: its connection. */
@@ -17,6 +18,8 @@ export interface Outlet {
   /** Queues a copy of the frame with this packet id for the one write at the end of the turn. */
   sendFrame(frame: Frame, packetId: number): void
   sendBytes(bytes: Buffer): void
+  /** A packet of which each character is a byte. */
+  sendText(packet: string): void
   close(why: string): void
 }
 
@@ -242,7 +245,8 @@ export class Session {
   sendControl(topic: string, payload: string): number {
     if (this.closed) return 0
     const packetId = this.inFlight.addControl()
-    this.outlet.sendBytes(encodePublishOnce(topic, payload, packetId))
+    if (isPlain(payload)) this.outlet.sendText(encodePlainPublish(topic, payload, packetId))
+    else this.outlet.sendBytes(encodePublishOnce(topic, payload, packetId))
     return packetId
   }
 

@@ -26,10 +26,10 @@ export function usersOf(conv: ConversationId): [string, string] {
   return [conv.slice(2, slash), conv.slice(slash + 1)]
 }
 
-/** The other user of a direct conversation. */
+/** The other user of a direct conversation of `me`; `me` for a note to oneself. */
 export function peerOf(conv: ConversationId, me: string): string {
-  const [a, b] = usersOf(conv)
-  return a === me ? b : a
+  const isFirst = conv.startsWith(me, 2) && conv.charCodeAt(2 + me.length) === 47 // '/'
+  return isFirst ? conv.slice(3 + me.length) : conv.slice(2, -1 - me.length)
 }
 
 export const addressOf = (conv: ConversationId, me: string): Address => (isGroup(conv) ? conv : `u/${peerOf(conv, me)}`)

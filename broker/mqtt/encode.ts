@@ -40,7 +40,22 @@ export function encodePublish(topic: string, payload: Buffer): Frame {
   return { bytes, idAt: at }
 }
 
-/** A PUBLISH for one receiver: QoS 1 with `packetId`, or QoS 0 when it is 0. */
+/**
+ * A PUBLISH for one receiver, of plain ASCII: QoS 1 with `packetId`, or QoS 0 when it is 0. A character is a byte (latin1), so that it is
+ * written once, into what leaves.
+ */
+export function encodePlainPublish(topic: string, payload: string, packetId: number): string {
+  const isQos0 = packetId === 0
+  let rest = 2 + topic.length + (isQos0 ? 0 : 2) + payload.length
+  let head = isQos0 ? '\x30' : '\x32'
+  for (; rest > 0x7f; rest >>>= 7) head += byte((rest & 0x7f) | 0x80)
+  head += byte(rest) + byte(topic.length >> 8) + byte(topic.length & 0xff)
+  return isQos0 ? head + topic + payload : head + topic + byte(packetId >> 8) + byte(packetId & 0xff) + payload
+}
+
+const byte = String.fromCharCode
+
+/** The same for any text. */
 export function encodePublishOnce(topic: string, payload: string, packetId: number): Buffer {
   const topicBytes = Buffer.byteLength(topic)
   const payloadBytes = Buffer.byteLength(payload)
