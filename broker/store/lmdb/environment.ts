@@ -1,5 +1,5 @@
 /**
- * The LMDB environment under the store: its tables, and the only two ways to write. Guarantees: a write that resolves
+ * The LMDB environment under the store: its tables, and the only ways to write. Guarantees: a write that resolves
  * is synced to disk; one that rejects with StoreUnavailable has changed nothing, unless it says that its outcome is
  * unknown, and then every later write is refused until it is known. No rejection of LMDB stays unhandled.
  */
@@ -46,7 +46,7 @@ const freeBytesLeast = 256 * 1024
 const freeBytesMost = 32 * 1024 * 1024
 const freeShare = 8
 const growthMax = 4
-const schema = 1
+const schema = 2
 const tablesMax = 16
 /**
  * With batches of its own for each turn, LMDB keeps a promise to itself whose rejection nobody can handle. The threshold
@@ -122,6 +122,11 @@ export class Environment {
   /** Runs `work` inside a write transaction: it sees every write made before it. For what reads before it writes. */
   transact(work: () => void, bytes = 0): Promise<void> {
     return this.#write(() => this.#root.transaction(work), bytes)
+  }
+
+  /** Another write to the same disk, of about so many bytes, under the same rules as a commit. */
+  write(start: () => Promise<unknown>, bytes: number): Promise<void> {
+    return this.#write(start, bytes)
   }
 
   /** Rejects unless a write can be committed now and there is room for more. */

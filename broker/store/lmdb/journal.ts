@@ -1,45 +1,190 @@
 /**
- * The record that an append leaves in the journal: each conversation's name with its segments. It is all that makes
- * the append durable; reading the records again at start rebuilds what was in memory.
+ * The journal: files to which each append writes one record, in sequence; that write is what makes the append durable.
+ * A file is written from its start for one generation of messages (`recent.ts`) and used again when that is settled, so that in the
+ * long run no write changes the size of a file. What a file held before is told from what it holds by the numbers of the
+ * records, which never repeat. Record, big-endian: digest 8 bytes, length of the body u32, number u48, body.
  */
-import type { ConversationId } from '../../topics.js'
-import type { LogEntry } from '../store.js'
-import { ByteReader, type ByteWriter } from './bytes.js'
-import { type ReadBudget, readSegments, writeSegment } from './segment.js'
+import { createHash } from 'node:crypto'
+import { closeSync, constants, fsyncSync, openSync, readdirSync, readFileSync, statSync, unlinkSync, write } from 'node:fs'
+import { join } from 'node:path'
+import { makeDir } from '../../make-dir.js'
+import { OperatorError } from '../../operator-error.js'
 
-/** One segment, where it lies, and what the index needs of it. */
-export interface Segment {
-  conv: ConversationId
-  bytes: Buffer
-  /** In ascending seq. */
-  entries: readonly LogEntry[]
+/** Room for these is to be left in front of the body. */
+export const recordHeadBytes = 18
+const digestBytes = 8
+const lengthAt = digestBytes
+const numberAt = lengthAt + 4
+/** Files that wait to be used again; more are removed. */
+const freeMax = 2
+/** A write returns when what it wrote is on disk. */
+const writeFlags = constants.O_WRONLY | constants.O_CREAT | constants.O_DSYNC
+const fileMode = 0o600
+
+interface File {
+  readonly path: string
+  readonly fd: number
+  readonly inode: number
+  position: number
+  /** Number of the last record in it; 0: none that counts. */
+  last: number
 }
 
-/** Writes the entries of one conversation; the segments returned lie in the writer's buffer. */
-export function writeRecord(out: ByteWriter, conv: ConversationId, entries: readonly LogEntry[]): Segment[] {
-  const segments: Segment[] = []
-  for (let first = 0; first < entries.length; ) {
-    out.text(conv)
-    const start = out.position
-    const end = writeSegment(out, entries, first)
-    segments.push({ conv, bytes: out.slice(start), entries: first === 0 && end === entries.length ? entries : entries.slice(first, end) })
-    first = end
-  }
-  return segments
+export interface JournalRecord {
+  number: number
+  body: Buffer
 }
 
-const all: Readonly<ReadBudget> = { entries: Number.POSITIVE_INFINITY, bytes: Number.POSITIVE_INFINITY }
+export class Journal {
+  readonly #dir: string
+  #number = 0
+  #current: File
+  /** Full ones, oldest first. */
+  readonly #full: File[] = []
+  readonly #free: File[] = []
+  #names = 0
 
-/** The segments of a journal record, in the order in which they were appended. */
-export function* readRecord(record: Buffer): Generator<Segment> {
-  const reader = new ByteReader(record)
-  while (reader.position < record.length) {
-    const conv = reader.text()
-    const start = reader.position
-    const bytes = record.subarray(start, start + 4 + reader.u32())
-    reader.position = start + bytes.length
-    const entries: LogEntry[] = []
-    readSegments(bytes, 0, Number.POSITIVE_INFINITY, { ...all }, entries)
-    yield { conv, bytes, entries }
+  /**
+   * Opens the journal in `dir`, which is created if need be, and gives the records behind `released` to `found`, oldest first. Throws an
+   * OperatorError when one is missing or damaged.
+   */
+  constructor(dir: string, released: number, found: (record: JournalRecord) => void) {
+    this.#dir = dir
+    this.#number = released
+    makeDir(dir)
+    const names = readdirSync(dir).filter((name) => /^\d+$/.test(name))
+    const runs = names.map((name) => ({ path: join(dir, name), records: readRun(join(dir, name), released) }))
+    runs.sort((a, b) => (a.records[0]?.number ?? 0) - (b.records[0]?.number ?? 0))
+    this.#names = Math.max(0, ...names.map(Number))
+    for (const { path, records } of runs) {
+      const last = records.at(-1)?.number ?? 0
+      const file = this.#open(path, last)
+      if (last === 0) this.#free.push(file)
+      else this.#full.push(file)
+      for (const record of records) {
+        if (record.number !== this.#number + 1)
+          throw new OperatorError(`the journal in ${dir} has no record ${this.#number + 1}, but ${record.number}: restore it from a backup`)
+        this.#number = record.number
+        found(record)
+      }
+    }
+    this.#current = this.#next()
   }
+
+  #open(path: string, last: number): File {
+    const fd = openSync(path, writeFlags, fileMode)
+    return { path, fd, inode: statSync(path).ino, position: 0, last }
+  }
+
+  #next(): File {
+    const free = this.#free.pop()
+    if (free !== undefined) return Object.assign(free, { position: 0, last: 0 })
+    const file = this.#open(join(this.#dir, String(++this.#names)), 0)
+    const dir = openSync(this.#dir, constants.O_RDONLY)
+    fsyncSync(dir)
+    closeSync(dir)
+    return file
+  }
+
+  /** True unless the file that is written was removed or replaced: what is written to it then would be lost. */
+  get isInPlace(): boolean {
+    return statSync(this.#current.path, { throwIfNoEntry: false })?.ino === this.#current.inode
+  }
+
+  /**
+   * Writes a record whose body begins behind `recordHeadBytes`; resolves with its number when it is on disk. One at a time, and the bytes
+   * must not change meanwhile. One that fails leaves no trace: the next is written over it.
+   */
+  async append(record: Buffer): Promise<number> {
+    const file = this.#current
+    const number = this.#number + 1
+    record.writeUInt32BE(record.length - recordHeadBytes, lengthAt)
+    record.writeUIntBE(number, numberAt, 6)
+    digestOf(record).copy(record, 0)
+    this.#number = number
+    const before = file.last
+    file.last = number
+    try {
+      await writeAll(file.fd, record, file.position)
+    } catch (error) {
+      this.#number = number - 1
+      file.last = before
+      throw error
+    }
+    file.position += record.length
+    return number
+  }
+
+  /** What is appended from now on goes to another file. */
+  turn(): void {
+    if (this.#current.last === 0) return
+    this.#full.push(this.#current)
+    this.#current = this.#next()
+  }
+
+  /** Records up to this number are not needed any more. */
+  release(number: number): void {
+    while (this.#full[0] !== undefined && this.#full[0].last <= number) {
+      const file = this.#full.shift() as File
+      if (this.#free.length < freeMax) this.#free.push(file)
+      else {
+        closeSync(file.fd)
+        unlinkSync(file.path)
+      }
+    }
+  }
+
+  close(): void {
+    for (const { fd } of [this.#current, ...this.#full, ...this.#free]) closeSync(fd)
+  }
+}
+
+const digestOf = (record: Buffer): Buffer => createHash('sha256').update(record.subarray(lengthAt)).digest().subarray(0, digestBytes)
+
+async function writeAll(fd: number, bytes: Buffer, position: number): Promise<void> {
+  for (let written = 0; written < bytes.length; ) {
+    written += await new Promise<number>((resolve, reject) => {
+      write(fd, bytes, written, bytes.length - written, position + written, (error, count) =>
+        error === null ? resolve(count) : reject(error),
+      )
+    })
+  }
+}
+
+/** The record at `at`, or undefined where there is none, or not all of one. */
+function readRecordAt(bytes: Buffer, at: number): JournalRecord | undefined {
+  if (at + recordHeadBytes > bytes.length) return undefined
+  const end = at + recordHeadBytes + bytes.readUInt32BE(at + lengthAt)
+  if (end > bytes.length) return undefined
+  const record = bytes.subarray(at, end)
+  if (!digestOf(record).equals(record.subarray(0, digestBytes))) return undefined
+  return { number: record.readUIntBE(numberAt, 6), body: record.subarray(recordHeadBytes) }
+}
+
+/**
+ * The records that a file begins with, as far as their numbers follow each other, without those up to `released`. Behind them may be one
+ * whose write was cut off, which nobody was told of, and what is left of earlier uses.
+ */
+function readRun(path: string, released: number): JournalRecord[] {
+  const bytes = readFileSync(path)
+  const records: JournalRecord[] = []
+  let at = 0
+  let last = 0
+  for (;;) {
+    const record = readRecordAt(bytes, at)
+    if (record === undefined || (last > 0 && record.number !== last + 1)) break
+    last = record.number
+    if (last > released) records.push(record)
+    at += recordHeadBytes + record.body.length
+  }
+  assertTorn(path, bytes, at, Math.max(last, released))
+  return records
+}
+
+/** Only the last record can be cut off: one that can be read behind it was acknowledged, and so was what is damaged before it. */
+function assertTorn(path: string, bytes: Buffer, at: number, last: number): void {
+  if (at + recordHeadBytes > bytes.length) return
+  const behind = readRecordAt(bytes, at + recordHeadBytes + bytes.readUInt32BE(at + lengthAt))
+  if (behind === undefined || behind.number <= last) return
+  throw new OperatorError(`${path} is damaged at byte ${at}, before record ${behind.number} of the journal: restore it from a backup`)
 }

@@ -25,7 +25,6 @@ const chunkKeyWriter = new ByteWriter(keyBytesMax)
 const boundKeyWriter = new ByteWriter(keyBytesMax)
 const sentKeyWriter = new ByteWriter(keyBytesMax)
 const plainKeyWriter = new ByteWriter(keyBytesMax)
-const recordKeyWriter = new ByteWriter(keyBytesMax)
 
 /** chunks: conversation, last seq, time of the last entry. The first key not below (conv, n) is that of the chunk with n. */
 export function chunkKey(conv: ConversationId, lastSeq: number, lastTs: number): Buffer {
@@ -44,10 +43,6 @@ export function chunksEnd(conv: ConversationId): Buffer {
 const chunkTailBytes = 12
 export const lastSeqOf = (key: Buffer): number => key.readUIntBE(key.length - chunkTailBytes, 6)
 export const lastTsOf = (key: Buffer): number => key.readUIntBE(key.length - 6, 6)
-
-/** journal: number of the record. */
-export const recordKey = (record: number): Buffer => recordKeyWriter.reset().u48(record).view()
-export const recordOf = (key: Buffer): number => key.readUIntBE(0, 6)
 
 /** sent: conversation, sender, message id. */
 export function sentKey(conv: ConversationId, from: string, id: string): Buffer {

@@ -33,27 +33,30 @@ export async function createLmdbStore(options: LmdbStoreOptions): Promise<Store>
   const lock = await lockDataDir(dir)
   try {
     const environment = new Environment({ dir: join(lock.dir, 'store'), mapBytesMax, logger, freeBytesMin })
-    return openStore(environment, new Recent(generationCostMax), lock.release)
+    return await openStore(environment, new Recent(generationCostMax), lock.release)
   } catch (error) {
     await lock.release()
     throw error
   }
 }
 
-function openStore(environment: Environment, recent: Recent, release: () => Promise<void>): Store {
+async function openStore(environment: Environment, recent: Recent, release: () => Promise<void>): Promise<Store> {
   const table = (name: string) => environment.table(name)
   const directoryTables = { users: table('users'), groups: table('groups'), members: table('members'), rows: table('rows') }
   const retransmits = table('retransmits')
   const logTables = { journal: table('journal'), chunks: table('chunks'), sent: table('sent'), retransmits }
   const sessionTables = { sessions: table('sessions'), cursors: table('cursors'), retransmits }
+  const log = new LmdbMessageLog(environment, logTables, directoryTables, recent, join(environment.dir, 'journal'))
+  await log.restore()
   return {
-    log: new LmdbMessageLog(environment, logTables, directoryTables, recent),
+    log,
     directory: new LmdbDirectory(environment, directoryTables, recent),
     sessions: new LmdbSessionStore(environment, sessionTables),
     openTopics: new LmdbKeyValueStore(environment, table('open-topics')),
     check: () => environment.check(),
     close: async () => {
       await environment.close()
+      await log.close()
       await release()
     },
   }

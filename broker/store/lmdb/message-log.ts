@@ -1,33 +1,44 @@
 /**
- * The message log on LMDB. An append writes one journal record, sequentially, and that is what makes it durable; until
+ * The message log on LMDB and a journal. An append writes one journal record, sequentially, and that is what makes it durable; until
  * its entries are settled into the tables they are served from memory (`recent.ts`), which is rebuilt from the journal at
- * start. Settling rides in the transactions of later appends and writes per conversation one chunk of many entries,
+ * start. Settling goes on beside the appends, in transactions of its own, and writes per conversation one chunk of many entries,
  * the index (conversation, sender, message id) → seq, and the `sent` positions; it costs a page per conversation and
- * generation instead of one per conversation and append.
+ * generation instead of one per conversation and append. What an append does to the directory is in its record too, and in the tables
+ * before it resolves.
  * Chunks are keyed by conversation, last seq and time: the head is the last key, the chunk with seq n is the first whose
  * last seq is not below n, and there is no counter that could disagree with the log.
  */
 import type { ConversationId } from '../../topics.js'
 import { isGroup, usersOf } from '../../topics.js'
-import type { ConversationAppend, LogEntry, MessageLog, Retransmit, SentKey, SentRecord } from '../store.js'
+import {
+  type ConversationAppend,
+  type LogEntry,
+  type MessageLog,
+  type Retransmit,
+  type SentKey,
+  type SentRecord,
+  StoreUnavailable,
+} from '../store.js'
 import { checkedBytes, idLengthMax } from './append-check.js'
 import { ByteWriter, decodeSeq } from './bytes.js'
 import { type DirectoryTables, directMembership, putEffect } from './directory.js'
 import type { Environment, Table } from './environment.js'
-import { readRecord, writeRecord } from './journal.js'
-import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, recordKey, recordOf, rowField, rowKey, sentKey } from './keys.js'
-import { costOf, type Recent } from './recent.js'
+import { Journal, recordHeadBytes } from './journal.js'
+import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, rowField, rowKey, sentKey } from './keys.js'
+import type { Recent } from './recent.js'
+import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, writeRecord } from './record.js'
 import { type ReadBudget, readSegments } from './segment.js'
-import { type Settled, settleSome } from './settle.js'
+import { releasedRecord, type Settled, settleSome } from './settle.js'
 
 const bytesMaxDefault = 4 * 1024 * 1024
 /** What one append may hold before its buffer is given back. */
 const arenaKeptBytesMax = 16 * 1024 * 1024
 const arenaBytesMin = 1024 * 1024
-/** Settling is faster than appending by this, so that a generation is done before the next one is full. */
-const settleRatio = 1.5
+/** Messages that are settled in one transaction: few enough that nobody notices. */
+const settleCostMax = 1_024
 
 export interface LogTables {
+  /** What is known of the journal; the records are files. */
   journal: Table
   chunks: Table
   sent: Table
@@ -39,30 +50,33 @@ export class LmdbMessageLog implements MessageLog {
   readonly #tables: LogTables
   readonly #directory: DirectoryTables
   readonly #recent: Recent
-  /** Number of the last journal record. */
-  #record = 0
-  /** Values of the append in progress; LMDB has copied them when it settles. */
+  readonly #journal: Journal
+  /** The record of the append in progress. */
   #arena = new ByteWriter(arenaBytesMin)
   #last: Promise<unknown> = Promise.resolve()
+  /** Records that are durable, and have still to be done to the directory before anybody may see them. */
+  #owed: Owed[] = []
+  #settling: Promise<void> | undefined
 
-  constructor(environment: Environment, tables: LogTables, directory: DirectoryTables, recent: Recent) {
+  constructor(environment: Environment, tables: LogTables, directory: DirectoryTables, recent: Recent, journalDir: string) {
     this.#environment = environment
     this.#tables = tables
     this.#directory = directory
     this.#recent = recent
-    this.#restore()
+    this.#journal = new Journal(journalDir, releasedRecord(tables.journal), ({ number, body }) => {
+      this.#owed.push({ deeds: readDeeds(body), done })
+      for (const segment of readRecord(body)) {
+        const last = segment.entries.at(-1) as LogEntry
+        if (last.seq > this.#settledHead(segment.conv).head) recent.add(segment, segment.bytes, number)
+      }
+    })
   }
 
-  /** Reads the journal: what is not in the tables yet goes back into memory. */
-  #restore(): void {
-    for (const { key, value } of this.#tables.journal.getRange({ start: recordKey(0) })) {
-      this.#record = recordOf(key)
-      for (const segment of readRecord(value)) {
-        const last = segment.entries.at(-1) as LogEntry
-        if (last.seq > this.#settledHead(segment.conv).head) this.#recent.add(segment, segment.bytes, this.#record)
-      }
-    }
+  /** To be called before anything is read. A store that cannot be written now is good for reading, and does the rest when it can. */
+  async restore(): Promise<void> {
     this.#recent.turn(0)
+    await this.#pay().catch(ignoreFault)
+    void this.#settle()
   }
 
   append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
@@ -73,7 +87,11 @@ export class LmdbMessageLog implements MessageLog {
 
   async #append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
     this.#environment.assertWritable()
+    if (!this.#journal.isInPlace) throw new StoreUnavailable('the journal was removed or replaced while it was open; restart the server')
     const bytes = checkedBytes(batch)
+    await this.#pay()
+    if (this.#recent.isFull) await this.#settle()
+    if (this.#recent.isFull) throw new StoreUnavailable('there is no room to move the journal into the tables')
     const conflicts: ConversationId[] = []
     const accepted: ConversationAppend[] = []
     for (const append of batch) {
@@ -84,39 +102,88 @@ export class LmdbMessageLog implements MessageLog {
     return conflicts
   }
 
-  #commit(accepted: readonly ConversationAppend[], bytes: number): Promise<void> {
-    const arena = this.#arena.reset(bytes)
-    const record = this.#record + 1
-    const segments = accepted.flatMap(({ conv, entries }) => writeRecord(arena, conv, entries))
-    const journal = arena.slice()
-    const cost = segments.reduce((sum, segment) => sum + costOf(segment), 0)
-    const room = this.#environment.roomBytes(bytes) / settleGrowth
-    let settled: Settled | undefined
-    const write = (): void => {
-      if (segments.length > 0) this.#tables.journal.put(recordKey(record), journal)
-      for (const append of accepted) this.#putDirectory(append)
-      settled = settleSome(this.#recent, this.#tables, this.#directory, { cost: cost * settleRatio, bytes: room })
+  async #commit(accepted: readonly ConversationAppend[], bytes: number): Promise<void> {
+    const deeds = deedsOf(accepted)
+    const encoded = encodeDeeds(deeds)
+    const arena = this.#arena.reset(recordHeadBytes + 4 + encoded.length + bytes)
+    arena.position = recordHeadBytes
+    const segments = writeRecord(arena, encoded, accepted)
+    const record = arena.slice()
+    const write = async (): Promise<void> => {
+      const number = await this.#journal.append(record)
+      // Whatever else fails: from here on its entries are in the log.
+      this.#owed.push({ deeds, done: () => this.#remember(record, number, segments) })
+      if (deeds.length === 0) this.#finish()
     }
-    const remember = (): void => {
-      this.#record = record
-      settled?.forget()
-      this.#recent.addAll(segments, journal, record)
-      if (arena.bytes.length > arenaKeptBytesMax) this.#arena = new ByteWriter(arenaBytesMin)
+    await this.#environment.write(write, record.length)
+    await this.#pay()
+    void this.#settle()
+  }
+
+  #remember(record: Buffer, number: number, segments: readonly Segment[]): void {
+    this.#recent.addAll(segments, record, number)
+    if (this.#arena.bytes.length > arenaKeptBytesMax) this.#arena = new ByteWriter(arenaBytesMin)
+  }
+
+  /** Brings the directory to where the journal is, and shows what it has. */
+  async #pay(): Promise<void> {
+    const owed = this.#owed
+    if (owed.length === 0) return
+    const work = (): void => {
+      for (const { deeds } of owed) for (const deed of deeds) this.#do(deed)
     }
-    return this.#environment.commit(write, remember, bytes)
+    await this.#environment.commit(work, () => this.#finish())
+  }
+
+  #finish(): void {
+    for (const { done } of this.#owed.splice(0)) done()
   }
 
   /** What of an append is read by other keys than its log: memberships, effects, retransmissions. */
-  #putDirectory({ conv, head, entries, effects, retransmits }: ConversationAppend): void {
+  #do({ conv, isFirst, effects, retransmits }: Deed): void {
     const { rows } = this.#directory
-    if (head === 0 && entries.length > 0 && !isGroup(conv)) {
-      for (const user of usersOf(conv)) rows.put(rowKey(user, conv, rowField.membership), directMembership)
-    }
+    if (isFirst && !isGroup(conv)) for (const user of usersOf(conv)) rows.put(rowKey(user, conv, rowField.membership), directMembership)
     for (const effect of effects) putEffect(this.#directory, effect)
-    for (const { session, packetId, digest, seq } of retransmits) {
-      const ts = entries[seq - head - 1]?.ts ?? 0
+    for (const { session, packetId, digest, seq, ts } of retransmits) {
       this.#tables.retransmits.put(retransmitKey(session, packetId), Buffer.from(JSON.stringify({ packetId, digest, conv, seq, ts })))
     }
+  }
+
+  /** Moves full generations from memory into the tables, beside whatever else goes on. Resolves when one is done, or must wait. */
+  #settle(): Promise<void> {
+    if (this.#recent.turn()) this.#journal.turn()
+    if (this.#recent.settling === undefined) return Promise.resolve()
+    this.#settling ??= this.#settleGeneration().then(
+      () => {
+        this.#settling = undefined
+        void this.#settle()
+      },
+      // The disk is full or does not answer: the next append tries again.
+      () => {
+        this.#settling = undefined
+      },
+    )
+    return this.#settling
+  }
+
+  async #settleGeneration(): Promise<void> {
+    while (this.#recent.settling !== undefined) {
+      let settled: Settled | undefined
+      const room = this.#environment.roomBytes(0) / settleGrowth
+      const work = (): void => {
+        settled = settleSome(this.#recent, this.#tables, this.#directory, { cost: settleCostMax, bytes: room })
+      }
+      await this.#environment.commit(work, () => settled?.forget())
+      if (settled === undefined) throw new StoreUnavailable('there is no room to settle')
+      if (settled.released !== undefined) this.#journal.release(settled.released)
+    }
+  }
+
+  /** Resolves when what is under way is over. */
+  async close(): Promise<void> {
+    await this.#last
+    await this.#settling
+    this.#journal.close()
   }
 
   #head(conv: ConversationId): { head: number; ts: number } {
@@ -190,6 +257,12 @@ export class LmdbMessageLog implements MessageLog {
   }
 }
 
+/** A record that is durable and not visible yet. */
+interface Owed {
+  deeds: readonly Deed[]
+  done(): void
+}
+
 /** A settled byte may need so many on the disk, for index pages and copies. */
 const settleGrowth = 3
 
@@ -198,3 +271,7 @@ const retransmitsMax = 256
 const retransmitKey = (session: string, packetId: number): Buffer => plainKey(session, String(packetId % retransmitsMax))
 
 const done = (): void => undefined
+
+function ignoreFault(error: unknown): void {
+  if (!(error instanceof StoreUnavailable)) throw error
+}

@@ -6,11 +6,13 @@
  */
 import type { ConversationId } from '../../topics.js'
 import type { LogEntry } from '../store.js'
-import type { Segment } from './journal.js'
+import type { Segment } from './record.js'
 
 /** A message costs 1, and 1 more for each KiB. Bounds memory, and what one busy conversation settles in one commit. */
 const generationCostMaxDefault = 16_384
 const costUnitBytes = 1_024
+/** The filling generation may grow to so many times its size while the one before is settled. */
+const fullFactor = 8
 
 export const costOf = ({ entries, bytes }: Segment): number => entries.length + bytes.length / costUnitBytes
 
@@ -53,7 +55,6 @@ export class Recent {
       const start = segment.bytes.byteOffset - journal.byteOffset
       this.add(segment, kept.subarray(start, start + segment.bytes.length), record)
     }
-    this.turn()
   }
 
   /** Takes a segment that is durable in journal record `record`; its bytes are kept, so they must not be reused. */
@@ -82,11 +83,17 @@ export class Recent {
     filling.lastRecord = record
   }
 
-  /** Begins to settle the filling generation when it has reached `costMin` and the one before is done. */
-  turn(costMin = this.#costMax): void {
-    if (this.settling !== undefined || this.filling.cost < costMin || this.filling.cost === 0) return
+  /** Begins to settle the filling generation when it has reached `costMin` and the one before is done; true if it did. */
+  turn(costMin = this.#costMax): boolean {
+    if (this.settling !== undefined || this.filling.cost < costMin || this.filling.cost === 0) return false
     this.settling = this.filling
     this.filling = newGeneration()
+    return true
+  }
+
+  /** Settling does not keep up: what is appended must wait. */
+  get isFull(): boolean {
+    return this.filling.cost > this.#costMax * fullFactor
   }
 
   /** Oldest first: what is known of the conversation beyond the tables. */

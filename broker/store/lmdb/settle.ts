@@ -1,13 +1,13 @@
 /**
- * Moves conversations of the settling generation from memory into the tables, inside the transaction of an append, and
- * removes their journal records with the last of them. What it wrote is forgotten in memory only after the commit.
+ * Moves conversations of the settling generation from memory into the tables, inside a transaction; with the last of them it notes that
+ * their journal records are not needed any more. What it wrote is forgotten in memory only after the commit.
  */
 import type { ConversationId } from '../../topics.js'
-import { encodeSeq } from './bytes.js'
+import { decodeSeq, encodeSeq } from './bytes.js'
 import type { DirectoryTables } from './directory.js'
 import type { Table } from './environment.js'
-import { chunkKey, recordKey, rowField, rowKey, sentKeysOf } from './keys.js'
-import type { Generation, Recent, RecentConversation, RecentSegment } from './recent.js'
+import { chunkKey, plainKey, rowField, rowKey, sentKeysOf } from './keys.js'
+import type { Recent, RecentConversation, RecentSegment } from './recent.js'
 
 export interface SettleTables {
   journal: Table
@@ -18,6 +18,8 @@ export interface SettleTables {
 export interface Settled {
   /** Called after the commit. */
   forget(): void
+  /** Journal records up to this one are in the tables, if that is news. */
+  released: number | undefined
 }
 
 /** A chunk ends with the segment that brings it over this. */
@@ -58,13 +60,20 @@ export function settleSome(recent: Recent, tables: SettleTables, directory: Dire
   }
   if (moved.length === 0) return undefined
   const isLast = moved.length === settling.conversations.size
-  if (isLast) removeRecords(tables.journal, settling)
+  if (isLast) tables.journal.put(plainKey('released'), encodeSeq(settling.lastRecord))
   return {
     forget: () => {
       for (const conv of moved) settling.conversations.delete(conv)
       if (isLast) recent.settling = undefined
     },
+    released: isLast ? settling.lastRecord : undefined,
   }
+}
+
+/** Number of the last journal record of which all is in the tables. */
+export function releasedRecord(journal: Table): number {
+  const value = journal.get(plainKey('released'))
+  return value === undefined ? 0 : decodeSeq(value)
 }
 
 function putChunks(chunks: Table, conv: ConversationId, segments: readonly RecentSegment[]): void {
@@ -94,9 +103,4 @@ function putSent(sent: Table, rows: Table, conv: ConversationId, { sent: senders
     }
     if (from !== '') rows.put(rowKey(from, conv, rowField.sent), encodeSeq(lastSent.get(from) ?? 0))
   }
-}
-
-function removeRecords(journal: Table, { lastRecord }: Generation): void {
-  const range = { start: Buffer.from(recordKey(0)), end: Buffer.from(recordKey(lastRecord + 1)) }
-  for (const key of journal.getKeys(range)) journal.remove(key)
 }
