@@ -116,11 +116,6 @@ export class Connection implements Outlet, Watched {
     this.#outbox.sendBytes(bytes)
   }
 
-  sendText(packet: string): void {
-    this.#sentBytes += packet.length
-    this.#outbox.sendText(packet)
-  }
-
   /** Ends the connection after what is queued has been handed over. */
   close(why: string): void {
     if (this.state === 'closed') return

@@ -4,6 +4,7 @@
  */
 import type { Connection } from './connection.js'
 import type { Caller, PublishOutcome, RoutedPublish } from './plugin.js'
+import { encodeStoredAck } from './stored-ack.js'
 import { ackTopic, addressOf } from './topics.js'
 
 export class Inbound implements RoutedPublish {
@@ -26,22 +27,24 @@ export class Inbound implements RoutedPublish {
     this.settled = true
     const { connection } = this
     if (outcome.kind === 'unavailable') return connection.close(outcome.why)
-    const ack = ackOf(outcome, this.caller.user, this.topic)
-    if (ack !== undefined) connection.session?.sendControl(ackTopic(this.caller.user), ack)
+    this.#acknowledge(outcome, this.caller.user)
     connection.settled(this)
+  }
+
+  /** The sender is told on u/{me}/ack, where there is something to tell. */
+  #acknowledge(outcome: PublishOutcome, user: string): void {
+    const { session } = this.connection
+    if (session === undefined) return
+    if (outcome.kind === 'stored') {
+      const { id, seq, ts, dup } = outcome
+      const ack = { id, conv: addressOf(outcome.conv, user), seq, ts, dup }
+      session.sendBuilt((packetId) => encodeStoredAck(user, ack, packetId))
+    } else if (outcome.kind === 'refused') {
+      session.sendControl(ackTopic(user), JSON.stringify({ id: outcome.id, topic: this.topic, error: outcome.error.body() }))
+    }
   }
 
   reply(topic: string, payload: string): void {
     this.connection.session?.sendControl(topic, payload)
   }
-}
-
-/** What the sender is told on u/{me}/ack; nothing where there is nothing to tell. */
-function ackOf(outcome: PublishOutcome, user: string, topic: string): string | undefined {
-  if (outcome.kind === 'stored') {
-    const conv = addressOf(outcome.conv, user)
-    return `{"id":${JSON.stringify(outcome.id)},"conv":"${conv}","seq":${outcome.seq},"ts":${outcome.ts}${outcome.dup ? ',"dup":true' : ''}}`
-  }
-  if (outcome.kind === 'refused') return JSON.stringify({ id: outcome.id, topic, error: outcome.error.body() })
-  return undefined
 }

@@ -12,14 +12,14 @@ import { type Refusal, refuse } from './errors.js'
 import type { Logger } from './logger.js'
 import type { ConversationAppend, Effect, LogEntry, Retransmit, Store } from './store/store.js'
 import { StoreUnavailable } from './store/store.js'
-import { utf8 } from './text.js'
+import { storedForm, tailOf } from './stored-form.js'
 import type { ConversationId } from './topics.js'
 import { type Queued, WriteQueue } from './write-queue.js'
 
 /** What one operation writes. */
 export interface Plan {
-  /** The stored form behind `"seq":…,"ts":…,`, up to its closing brace. */
-  tail: string
+  /** The stored form behind `"seq":…,"ts":…,`, up to its closing brace, as UTF-8. */
+  tail: Buffer
   effects: readonly Effect[]
 }
 
@@ -31,7 +31,7 @@ export interface Operation {
   /** Message id; the same (conv, from, id) is stored once. */
   readonly id: string
   /** What an equal operation would write, to tell a resend from a conflict; undefined: not compared. */
-  readonly content: string | undefined
+  readonly content: Buffer | undefined
   /** Set for a send without an id of its own. */
   readonly retransmit: Retransmit | undefined
   /** It may be the MQTT retransmission (DUP) of an earlier send without id. */
@@ -268,7 +268,7 @@ export class LogWriter {
         continue
       }
       const ts = Math.max(now, state.lastTs)
-      const payload = utf8(`{"seq":${seq},"ts":${ts},${plan.tail}}`)
+      const payload = storedForm(seq, ts, plan.tail)
       const entry: LogEntry = { seq, ts, from, device: operation.device, id, payload }
       this.#add(batch, state, operation, entry, plan.effects)
       const written = { queued, entry, effects: plan.effects, namesake }
@@ -366,8 +366,7 @@ export class LogWriter {
   }
 
   #judgeDuplicate(operation: Operation, first: LogEntry): void {
-    const stored = first.payload.toString()
-    if (operation.content !== undefined && stored.slice(stored.indexOf('"from":'), -1) !== operation.content) {
+    if (operation.content !== undefined && !tailOf(first.payload).equals(operation.content)) {
       return operation.refused(
         refuse('conflict', `the id ${JSON.stringify(operation.id)} is already used for another message, seq ${first.seq}`),
       )

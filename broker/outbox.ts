@@ -31,7 +31,7 @@ function flushAll(): void {
 export const pubackBytes = 4
 
 export class Outbox {
-  #parts: (Buffer | string)[] = []
+  #parts: Buffer[] = []
   /** Per part: where its packet id goes, or 0 to copy it as it is; and the id. */
   #idsAt: number[] = []
   #ids: number[] = []
@@ -56,12 +56,7 @@ export class Outbox {
     this.#push(bytes, 0, 0)
   }
 
-  /** A packet of which each character is a byte. */
-  sendText(packet: string): void {
-    this.#push(packet, 0, 0)
-  }
-
-  #push(bytes: Buffer | string, idAt: number, packetId: number): void {
+  #push(bytes: Buffer, idAt: number, packetId: number): void {
     this.#parts.push(bytes)
     this.#idsAt.push(idAt)
     this.#ids.push(packetId)
@@ -94,11 +89,7 @@ export class Outbox {
       at += pubackBytes
     }
     for (let i = 0; i < this.#parts.length; i++) {
-      const part = this.#parts[i] as Buffer | string
-      if (typeof part === 'string') {
-        at += out.write(part, at, 'latin1')
-        continue
-      }
+      const part = this.#parts[i] as Buffer
       out.set(part, at)
       const idAt = this.#idsAt[i] as number
       if (idAt !== 0) {

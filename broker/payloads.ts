@@ -2,10 +2,11 @@
  * The messages that clients send, as section 3 of topics.md says: one schema per type, and the stored form. A payload
  * that is not a JSON object is a text message.
  */
-import { isAscii, isUtf8 } from 'node:buffer'
+import { isUtf8 } from 'node:buffer'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
 import { refuse } from './errors.js'
+import { plainMessageOf } from './plain-message.js'
 import { describeFault } from './plugin-host.js'
 import { idRule } from './topics.js'
 
@@ -60,29 +61,23 @@ export interface Message {
   type: string
   /** Seq of the message that a recall, edit or reaction speaks of. */
   target: number | undefined
-  /** The fields behind `id` of the stored form: `"type":…,"body":…` and what is optional. */
-  json: string
+  /** The last fields of the stored form: `"id":…` if there is one, `"type":…,"body":…` and what is optional. May lie in the payload. */
+  json: Buffer
 }
-
-/**
- * The commonest message, as most libraries write it: id, type `text` or none, body, and nothing in the strings that JSON escapes. What
- * it matches is valid and is stored as it stands, so it need not be decoded and encoded again.
- */
-const plainText = /^\{ ?"id": ?"([ !#-[\]-~]{1,64})", ?(?:"type": ?"text", ?)?"body": ?("[ !#-[\]-\uffff]*") ?\}$/
 
 const openBrace = 0x7b
 const plainMax = 0x20
 
 /** Throws a Refusal `invalid` that says what is wrong. */
 export function parseMessage(payload: Buffer): Message {
+  const plain = plainMessageOf(payload)
+  if (plain !== undefined) return { id: plain.id, type: 'text', target: undefined, json: plain.json }
   if (payload.length === 0) throw refuse('invalid', 'the payload is empty')
-  const ascii = isAscii(payload)
-  if (!ascii && !isUtf8(payload)) throw refuse('invalid', 'the payload is not UTF-8')
-  const raw = payload.toString(ascii ? 'latin1' : 'utf8')
-  const plain = plainText.exec(raw)
-  if (plain !== null) return { id: plain[1], type: 'text', target: undefined, json: `"type":"text","body":${plain[2]}` }
+  if (!isUtf8(payload)) throw refuse('invalid', 'the payload is not UTF-8')
+  const raw = payload.toString('utf8')
   const parsed = startsAsObject(payload) ? parseObject(raw) : undefined
-  if (parsed === undefined) return { id: undefined, type: 'text', target: undefined, json: `"type":"text","body":${JSON.stringify(raw)}` }
+  if (parsed === undefined)
+    return { id: undefined, type: 'text', target: undefined, json: Buffer.from(`"type":"text","body":${JSON.stringify(raw)}`) }
   if (!envelope.Check(parsed)) throw refuse('invalid', describeFault(envelope, parsed))
   return checkBody(parsed)
 }
@@ -117,11 +112,11 @@ function checkBody(parsed: Envelope): Message {
     throw refuse('invalid', `type ${JSON.stringify(type)}: ${allowed}`)
   }
   if (validator !== undefined && !validator.Check(body)) throw refuse('invalid', `body of ${type}: ${describeFault(validator, body)}`)
-  let json = `"type":${JSON.stringify(type)},"body":${stringify(body)}`
+  let json = `${id === undefined ? '' : `"id":${JSON.stringify(id)},`}"type":${JSON.stringify(type)},"body":${stringify(body)}`
   if (re !== undefined) json += `,"re":${re}`
   if (mentions !== undefined) json += `,"mentions":${JSON.stringify(mentions)}`
   if (meta !== undefined) json += `,"meta":${stringify(meta)}`
-  return { id, type, target: referringTypes.has(type) ? (body as { seq: number }).seq : undefined, json }
+  return { id, type, target: referringTypes.has(type) ? (body as { seq: number }).seq : undefined, json: Buffer.from(json) }
 }
 
 function stringify(value: unknown): string {

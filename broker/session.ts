@@ -6,9 +6,8 @@
  */
 
 import { InFlight } from './in-flight.js'
-import { encodePlainPublish, encodePublish, encodePublishOnce, type Frame } from './mqtt/encode.js'
+import { encodePublish, encodePublishOnce, type Frame } from './mqtt/encode.js'
 import type { LogEntry } from './store/store.js'
-import { isPlain } from './text.js'
 import { type Address, addressOf, type ConversationId, conversationOf, deliveryTopic, eventTopic } from './topics.js'
 
 /** Where a session's packets go: its connection. */
@@ -18,8 +17,6 @@ export interface Outlet {
   /** Queues a copy of the frame with this packet id for the one write at the end of the turn. */
   sendFrame(frame: Frame, packetId: number): void
   sendBytes(bytes: Buffer): void
-  /** A packet of which each character is a byte. */
-  sendText(packet: string): void
   close(why: string): void
 }
 
@@ -245,9 +242,13 @@ export class Session {
   sendControl(topic: string, payload: string): number {
     if (this.closed) return 0
     const packetId = this.inFlight.addControl()
-    if (isPlain(payload)) this.outlet.sendText(encodePlainPublish(topic, payload, packetId))
-    else this.outlet.sendBytes(encodePublishOnce(topic, payload, packetId))
+    this.outlet.sendBytes(encodePublishOnce(topic, payload, packetId))
     return packetId
+  }
+
+  /** The same for what is built as bytes. */
+  sendBuilt(build: (packetId: number) => Buffer): void {
+    if (!this.closed) this.outlet.sendBytes(build(this.inFlight.addControl()))
   }
 
   addressOf(conv: ConversationId): Address {

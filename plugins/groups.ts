@@ -60,7 +60,7 @@ class GroupOperation implements Operation {
       const change = this.decide(state.group, seq)
       if (change !== undefined) {
         const tail = `"from":"${this.from}","group":"${this.conv.slice(2)}","id":"${this.id}","type":"system","body":${JSON.stringify(change.body)}`
-        return { tail, effects: change.effects }
+        return { tail: Buffer.from(tail), effects: change.effects }
       }
       this.#isUnchanged = true
       return refuse('conflict', 'nothing to change')

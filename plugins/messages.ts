@@ -10,39 +10,57 @@ import { isMember } from '../broker/conversation.js'
 import { Refusal, refuse } from '../broker/errors.js'
 import type { Operation, Plan } from '../broker/log-writer.js'
 import { type Message, messageIdOf, parseMessage } from '../broker/payloads.js'
-import type { PluginFactory, RoutedPublish } from '../broker/plugin.js'
+import type { Caller, PluginFactory, RoutedPublish } from '../broker/plugin.js'
 import type { LogEntry, Retransmit } from '../broker/store/store.js'
 import { type ConversationId, directConversation, groupConversation, isGroup } from '../broker/topics.js'
 
 const noEffects: readonly [] = []
 
+/** From one sender into one conversation. */
+interface Lane {
+  topic: string
+  conv: ConversationId
+  /** What the stored form of each message has before its id. */
+  prefix: Buffer
+}
+
+function laneOf({ topic, caller, id: to }: RoutedPublish): Lane {
+  const isToGroup = topic.startsWith('g')
+  const conv = isToGroup ? groupConversation(to) : directConversation(caller.user, to)
+  return { topic, conv, prefix: Buffer.from(`"from":"${caller.user}",${isToGroup ? '"group"' : '"to"'}:"${to}",`) }
+}
+
+function joined(a: Buffer, b: Buffer): Buffer {
+  const both = Buffer.allocUnsafe(a.length + b.length)
+  both.set(a)
+  both.set(b, a.length)
+  return both
+}
+
 class Send implements Operation {
   readonly from: string
   readonly device: string
   readonly id: string
-  readonly content: string | undefined
+  readonly content: Buffer | undefined
   readonly isRetry: boolean
   readonly retransmit: Retransmit | undefined
   readonly target: number | undefined
   readonly #publish: RoutedPublish
   readonly #message: Message
-  readonly #tail: string
+  readonly #tail: Buffer
+  readonly conv: ConversationId
 
-  constructor(
-    publish: RoutedPublish,
-    readonly conv: ConversationId,
-    message: Message,
-  ) {
-    const { caller, id: to } = publish
+  constructor(publish: RoutedPublish, { conv, prefix }: Lane, message: Message) {
+    const { caller } = publish
+    this.conv = conv
     this.from = caller.user
     this.device = caller.device
     this.id = message.id ?? `mqtt-${randomUUID()}`
     this.target = message.target
     this.#publish = publish
     this.#message = message
-    const receiver = isGroup(conv) ? `"group":"${to}"` : `"to":"${to}"`
-    this.#tail = `"from":"${caller.user}",${receiver},"id":${JSON.stringify(this.id)},${message.json}`
     const hasId = message.id !== undefined
+    this.#tail = hasId ? joined(prefix, message.json) : Buffer.concat([prefix, Buffer.from(`"id":"${this.id}",`), message.json])
     this.content = hasId ? this.#tail : undefined
     // A device without a name of its own cannot come back to send again.
     this.retransmit = hasId || publish.qos === 0 || caller.device.startsWith(unnamedDevice) ? undefined : retransmitOf(publish)
@@ -98,10 +116,17 @@ function retransmitOf({ caller, topic, payload, packetId }: RoutedPublish): Retr
 }
 
 export const createMessages: PluginFactory = ({ log }) => {
-  const send = (publish: RoutedPublish, conv: ConversationId): void => {
+  /** The last one of each connection: who writes to a conversation mostly goes on doing so. */
+  const lanes = new WeakMap<Caller, Lane>()
+  const send = (publish: RoutedPublish): void => {
     try {
       if (publish.retain) throw refuse('invalid', 'a chat message cannot be retained: it is kept for ever anyway')
-      log.submit(new Send(publish, conv, parseMessage(publish.payload)), publish.payload.length + 256)
+      let lane = lanes.get(publish.caller)
+      if (lane?.topic !== publish.topic) {
+        lane = laneOf(publish)
+        lanes.set(publish.caller, lane)
+      }
+      log.submit(new Send(publish, lane, parseMessage(publish.payload)), publish.payload.length + 256)
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
       publish.done({ kind: 'refused', id: messageIdOf(publish.payload), error })
@@ -109,9 +134,6 @@ export const createMessages: PluginFactory = ({ log }) => {
   }
   return {
     name: 'messages',
-    routes: {
-      'u/{peer}/msg': (publish) => send(publish, directConversation(publish.caller.user, publish.id)),
-      'g/{group}/msg': (publish) => send(publish, groupConversation(publish.id)),
-    },
+    routes: { 'u/{peer}/msg': send, 'g/{group}/msg': send },
   }
 }

@@ -70,10 +70,6 @@ class FakeOutlet implements Outlet {
   sendFrame(frame: Frame, packetId: number): void {
     this.sent.push({ packetId, ...(JSON.parse(frame.bytes.subarray(frame.idAt + 2).toString()) as { conv: string; seq: number }) })
   }
-  sendText(packet: string): void {
-    this.sendBytes(Buffer.from(packet, 'latin1'))
-  }
-
   sendBytes(bytes: Buffer): void {
     this.events.push(bytes.readUInt16BE(4 + bytes.readUInt16BE(2)))
   }

@@ -80,7 +80,7 @@ function createWriter(store: FaultyStore, more: Partial<LogWriterOptions> = {}):
   })
   const send: Answers['send'] = (conv, from, id, more = {}) => {
     const name = `${conv} ${from} ${id}`
-    const tail = `"from":"${from}","id":"${id}"`
+    const tail = Buffer.from(`"from":"${from}","id":"${id}"`)
     writer.submit(
       {
         conv,
@@ -269,7 +269,7 @@ t.test('the same id: equal is a duplicate, different a conflict', async (t) => {
   send(direct, 'alice', 'a1')
   await eventually(() => outcomes.length === 2)
   send(direct, 'alice', 'a1')
-  send(direct, 'alice', 'a1', { content: '"from":"alice","id":"a1","type":"other"' })
+  send(direct, 'alice', 'a1', { content: Buffer.from('"from":"alice","id":"a1","type":"other"') })
   send(direct, 'bob', 'a1')
   await eventually(() => outcomes.length === 5)
   t.same(idsOf(store, direct), ['alice a1', 'bob a1'])

@@ -24,10 +24,6 @@ class FakeOutlet implements Outlet {
     const payload = frame.bytes.subarray(frame.idAt + 2).toString()
     this.sent.push({ packetId, ...(JSON.parse(payload) as { conv: string; seq: number }) })
   }
-  sendText(packet: string): void {
-    this.sendBytes(Buffer.from(packet, 'latin1'))
-  }
-
   sendBytes(bytes: Buffer): void {
     this.unacked.push(packetIdOf(bytes))
     const text = bytes.toString()

@@ -3,6 +3,8 @@
  * each gets a copy with its own packet id at `idAt`.
  */
 
+import { writeAscii } from '../ascii.js'
+
 /** An encoded PUBLISH of QoS 1 whose packet id is still to be written. Never changed once built. */
 export interface Frame {
   readonly bytes: Buffer
@@ -24,53 +26,35 @@ function writeLength(bytes: Buffer, at: number, length: number): number {
   return offset
 }
 
-/** A PUBLISH of QoS 1 with packet id 0. */
-export function encodePublish(topic: string, payload: Buffer): Frame {
-  const topicBytes = Buffer.byteLength(topic)
-  const rest = 4 + topicBytes + payload.length
-  const bytes = Buffer.allocUnsafe(1 + lengthBytes(rest) + rest)
-  bytes[0] = 0x32
-  let at = writeLength(bytes, 1, rest)
-  bytes.writeUInt16BE(topicBytes, at)
-  at += 2
-  at += bytes.write(topic, at, topicBytes === topic.length ? 'latin1' : 'utf8')
-  bytes[at] = 0
-  bytes[at + 1] = 0
-  payload.copy(bytes, at + 2)
-  return { bytes, idAt: at }
-}
-
-/**
- * A PUBLISH for one receiver, of plain ASCII: QoS 1 with `packetId`, or QoS 0 when it is 0. A character is a byte (latin1), so that it is
- * written once, into what leaves.
- */
-export function encodePlainPublish(topic: string, payload: string, packetId: number): string {
-  const isQos0 = packetId === 0
-  let rest = 2 + topic.length + (isQos0 ? 0 : 2) + payload.length
-  let head = isQos0 ? '\x30' : '\x32'
-  for (; rest > 0x7f; rest >>>= 7) head += byte((rest & 0x7f) | 0x80)
-  head += byte(rest) + byte(topic.length >> 8) + byte(topic.length & 0xff)
-  return isQos0 ? head + topic + payload : head + topic + byte(packetId >> 8) + byte(packetId & 0xff) + payload
-}
-
-const byte = String.fromCharCode
-
-/** The same for any text. */
-export function encodePublishOnce(topic: string, payload: string, packetId: number): Buffer {
-  const topicBytes = Buffer.byteLength(topic)
-  const payloadBytes = Buffer.byteLength(payload)
-  const idBytes = packetId === 0 ? 0 : 2
-  const rest = 2 + topicBytes + idBytes + payloadBytes
+/** A PUBLISH but for its payload, which goes to `at`: QoS 1 with `packetId`, or QoS 0 when it is 0. The topic is a chat topic, so ASCII. */
+export function publishHead(topic: string, packetId: number, payloadBytes: number): { bytes: Buffer; at: number } {
+  const rest = 2 + topic.length + (packetId === 0 ? 0 : 2) + payloadBytes
   const bytes = Buffer.allocUnsafe(1 + lengthBytes(rest) + rest)
   bytes[0] = packetId === 0 ? 0x30 : 0x32
   let at = writeLength(bytes, 1, rest)
-  bytes.writeUInt16BE(topicBytes, at)
-  at += 2
-  at += bytes.write(topic, at, 'utf8')
-  if (packetId !== 0) {
-    bytes.writeUInt16BE(packetId, at)
-    at += 2
-  }
+  bytes[at] = topic.length >> 8
+  bytes[at + 1] = topic.length & 0xff
+  at = writeAscii(bytes, at + 2, topic)
+  if (packetId === 0) return { bytes, at }
+  bytes[at] = packetId >> 8
+  bytes[at + 1] = packetId & 0xff
+  return { bytes, at: at + 2 }
+}
+
+/** Stands for the packet id of a frame until it is sent. */
+const anyPacketId = 1
+
+/** A PUBLISH of QoS 1 on a chat topic, without its packet id. */
+export function encodePublish(topic: string, payload: Buffer): Frame {
+  const { bytes, at } = publishHead(topic, anyPacketId, payload.length)
+  bytes.set(payload, at)
+  return { bytes, idAt: at - 2 }
+}
+
+/** A PUBLISH on a chat topic for one receiver: QoS 1 with `packetId`, or QoS 0 when it is 0. */
+export function encodePublishOnce(topic: string, payload: string, packetId: number): Buffer {
+  const payloadBytes = Buffer.byteLength(payload)
+  const { bytes, at } = publishHead(topic, packetId, payloadBytes)
   bytes.write(payload, at, payloadBytes === payload.length ? 'latin1' : 'utf8')
   return bytes
 }

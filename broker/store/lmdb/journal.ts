@@ -43,6 +43,7 @@ export class Journal {
   readonly #full: File[] = []
   readonly #free: File[] = []
   #names = 0
+  #isClosed = false
 
   /**
    * Opens the journal in `dir`, which is created if need be, and gives the records behind `released` to `found`, oldest first. Throws an
@@ -134,7 +135,10 @@ export class Journal {
     }
   }
 
+  /** Idempotent. */
   close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
     for (const { fd } of [this.#current, ...this.#full, ...this.#free]) closeSync(fd)
   }
 }

@@ -24,7 +24,8 @@ import { ByteWriter, decodeSeq } from './bytes.js'
 import { type DirectoryTables, directMembership, putEffect } from './directory.js'
 import type { Environment, Table } from './environment.js'
 import { Journal, recordHeadBytes } from './journal.js'
-import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, rowField, rowKey, sentKey } from './keys.js'
+import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, plainRange, rowField, rowKey, sentKey } from './keys.js'
+import { hashOfId, hashOfKey, KnownIds, readIdsMax } from './known-ids.js'
 import type { Recent } from './recent.js'
 import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, writeRecord } from './record.js'
 import { type ReadBudget, readSegments } from './segment.js'
@@ -57,6 +58,7 @@ export class LmdbMessageLog implements MessageLog {
   /** Records that are durable, and have still to be done to the directory before anybody may see them. */
   #owed: Owed[] = []
   #settling: Promise<void> | undefined
+  readonly #known = new KnownIds((conv) => this.#idsOf(conv))
 
   constructor(environment: Environment, tables: LogTables, directory: DirectoryTables, recent: Recent, journalDir: string) {
     this.#environment = environment
@@ -122,6 +124,7 @@ export class LmdbMessageLog implements MessageLog {
 
   #remember(record: Buffer, number: number, segments: readonly Segment[]): void {
     this.#recent.addAll(segments, record, number)
+    for (const { conv, entries } of segments) for (const { from, id } of entries) this.#known.add(conv, from, id)
     if (this.#arena.bytes.length > arenaKeptBytesMax) this.#arena = new ByteWriter(arenaBytesMin)
   }
 
@@ -218,11 +221,23 @@ export class LmdbMessageLog implements MessageLog {
   }
 
   #findSent({ conv, from, id }: SentKey): number | undefined {
-    if (id.length > idLengthMax) return undefined
+    if (id.length > idLengthMax || !this.#known.mayHave(conv, from, id)) return undefined
     const recent = this.#recent.findSent(conv, from, id)
     if (recent !== undefined) return recent
     const value = this.#tables.sent.get(sentKey(conv, from, id))
     return value === undefined ? undefined : decodeSeq(value)
+  }
+
+  /** What is stored of a conversation that is not long, as hashes. */
+  #idsOf(conv: ConversationId): number[] | undefined {
+    if (this.#settledHead(conv).head > readIdsMax) return undefined
+    const hashes: number[] = []
+    const { start, end } = plainRange(conv)
+    for (const key of this.#tables.sent.getKeys({ start, end })) hashes.push(hashOfKey(key, start.length))
+    for (const { sent } of this.#recent.of(conv)) {
+      for (const [from, ids] of sent) for (const id of ids.keys()) hashes.push(hashOfId(from, id))
+    }
+    return hashes
   }
 
   async findRetransmit({ session, packetId, digest }: Retransmit): Promise<(SentRecord & { ts: number }) | undefined> {
