@@ -24,6 +24,7 @@ import { messageIdOf } from './payloads.js'
 import type { Caller, Identity } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
 import type { Outlet, Session } from './session.js'
+import type { StoredAck } from './stored-ack.js'
 import { Subscriptions } from './subscriptions.js'
 import type { TopicCache } from './topic-cache.js'
 import type { Transport } from './transport.js'
@@ -114,6 +115,11 @@ export class Connection implements Outlet, Watched {
   sendBytes(bytes: Buffer): void {
     this.#sentBytes += bytes.length
     this.#outbox.sendBytes(bytes)
+  }
+
+  sendAck(ack: StoredAck): void {
+    this.#sentBytes += ack.length
+    this.#outbox.sendAck(ack)
   }
 
   /** Ends the connection after what is queued has been handed over. */

@@ -4,7 +4,6 @@
  */
 import type { Connection } from './connection.js'
 import type { Caller, PublishOutcome, RoutedPublish } from './plugin.js'
-import { encodeStoredAck } from './stored-ack.js'
 import { ackTopic, addressOf } from './topics.js'
 
 export class Inbound implements RoutedPublish {
@@ -36,9 +35,7 @@ export class Inbound implements RoutedPublish {
     const { session } = this.connection
     if (session === undefined) return
     if (outcome.kind === 'stored') {
-      const { id, seq, ts, dup } = outcome
-      const ack = { id, conv: addressOf(outcome.conv, user), seq, ts, dup }
-      session.sendBuilt((packetId) => encodeStoredAck(user, ack, packetId))
+      session.sendStoredAck(outcome.id, addressOf(outcome.conv, user), outcome.seq, outcome.ts, outcome.dup)
     } else if (outcome.kind === 'refused') {
       session.sendControl(ackTopic(user), JSON.stringify({ id: outcome.id, topic: this.topic, error: outcome.error.body() }))
     }

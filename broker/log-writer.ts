@@ -68,6 +68,8 @@ const retransmitMsMax = 24 * 3_600_000
 const backoffMinMs = 50
 const backoffMaxMs = 1_000
 
+const ignore = (): void => undefined
+
 interface Written {
   queued: Queued
   entry: LogEntry
@@ -140,11 +142,19 @@ export class LogWriter {
     if (this.#running) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 
+  /** While one batch is written the one before is answered, so that neither the disk nor this thread waits for the other. */
   async #loop(): Promise<void> {
-    while (this.#queue.length > 0) {
+    let written: Batch | undefined
+    while (this.#queue.length > 0 || written !== undefined) {
+      const answering = written
+      written = undefined
+      if (this.#queue.length === 0) {
+        if (answering !== undefined) await this.#answer(answering)
+        continue
+      }
       const taken = this.#queue.take()
       try {
-        await this.#commit(taken)
+        written = await this.#commit(taken, answering)
         this.#backoffMs = 0
       } catch (error) {
         await this.#postpone(taken, error)
@@ -171,24 +181,23 @@ export class LogWriter {
     await new Promise((resolve) => setTimeout(resolve, this.#backoffMs))
   }
 
-  async #commit(taken: Queued[]): Promise<void> {
-    const { observe, observeAppendSeconds } = this.#options
+  /** Writes a batch, and answers the one before meanwhile; the batch, to be answered next. */
+  async #commit(taken: Queued[], before: Batch | undefined): Promise<Batch> {
     const started = performance.now()
-    const batch = await this.#prepare(taken)
-    this.#sequence(taken, batch)
-    let lost: Set<ConversationId> | undefined
-    if (batch.appends.size > 0) {
-      const conflicts = await this.#append(batch)
-      if (conflicts.length > 0) lost = new Set(conflicts)
+    let appending: Promise<ConversationId[]> | undefined
+    let batch: Batch
+    try {
+      batch = await this.#prepare(taken)
+      this.#sequence(taken, batch)
+      if (batch.appends.size > 0) appending = this.#append(batch)
+      appending?.catch(ignore) // Handled below, after the answers.
+    } finally {
+      if (before !== undefined) await this.#answer(before)
     }
-    observeAppendSeconds?.((performance.now() - started) / 1000)
-    if (lost !== undefined) this.#requeueLost(batch, lost)
-    this.#answer(batch)
-    const [first] = batch.written
-    if (first !== undefined) this.#options.observeDeliverySeconds?.((performance.now() - first.queued.sinceMs) / 1000)
-    await this.#answerDuplicates(batch)
-    observe?.('stored', batch.written.length)
-    observe?.('refused', batch.refused.length)
+    const conflicts = (await appending) ?? []
+    this.#options.observeAppendSeconds?.((performance.now() - started) / 1000)
+    if (conflicts.length > 0) this.#requeueLost(batch, new Set(conflicts))
+    return batch
   }
 
   async #append({ appends, written }: Batch): Promise<ConversationId[]> {
@@ -321,7 +330,17 @@ export class LogWriter {
     this.#queue.putBack(again)
   }
 
-  #answer(batch: Batch): void {
+  async #answer(batch: Batch): Promise<void> {
+    const { observe, observeDeliverySeconds } = this.#options
+    this.#answerWritten(batch)
+    const [first] = batch.written
+    if (first !== undefined) observeDeliverySeconds?.((performance.now() - first.queued.sinceMs) / 1000)
+    await this.#answerDuplicates(batch)
+    observe?.('stored', batch.written.length)
+    observe?.('refused', batch.refused.length)
+  }
+
+  #answerWritten(batch: Batch): void {
     const { logger } = this.#options
     for (const { queued, entry, effects } of batch.written) {
       const { operation } = queued

@@ -3,6 +3,7 @@
  * A shared frame is copied once, into that write, with the receiver's packet id.
  */
 import type { Frame } from './mqtt/encode.js'
+import { StoredAck } from './stored-ack.js'
 import type { Transport } from './transport.js'
 
 const slabBytes = 64 * 1024
@@ -31,7 +32,7 @@ function flushAll(): void {
 export const pubackBytes = 4
 
 export class Outbox {
-  #parts: Buffer[] = []
+  #parts: (Buffer | StoredAck)[] = []
   /** Per part: where its packet id goes, or 0 to copy it as it is; and the id. */
   #idsAt: number[] = []
   #ids: number[] = []
@@ -56,11 +57,15 @@ export class Outbox {
     this.#push(bytes, 0, 0)
   }
 
-  #push(bytes: Buffer, idAt: number, packetId: number): void {
-    this.#parts.push(bytes)
+  sendAck(ack: StoredAck): void {
+    this.#push(ack, 0, 0)
+  }
+
+  #push(part: Buffer | StoredAck, idAt: number, packetId: number): void {
+    this.#parts.push(part)
     this.#idsAt.push(idAt)
     this.#ids.push(packetId)
-    this.#bytes += bytes.length
+    this.#bytes += part.length
     if (!this.#scheduled) this.#schedule()
   }
 
@@ -89,7 +94,11 @@ export class Outbox {
       at += pubackBytes
     }
     for (let i = 0; i < this.#parts.length; i++) {
-      const part = this.#parts[i] as Buffer
+      const part = this.#parts[i] as Buffer | StoredAck
+      if (part instanceof StoredAck) {
+        at = part.writeTo(out, at)
+        continue
+      }
       out.set(part, at)
       const idAt = this.#idsAt[i] as number
       if (idAt !== 0) {

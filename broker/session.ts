@@ -8,6 +8,7 @@
 import { InFlight } from './in-flight.js'
 import { encodePublish, encodePublishOnce, type Frame } from './mqtt/encode.js'
 import type { LogEntry } from './store/store.js'
+import { StoredAck } from './stored-ack.js'
 import { type Address, addressOf, type ConversationId, conversationOf, deliveryTopic, eventTopic } from './topics.js'
 
 /** Where a session's packets go: its connection. */
@@ -17,6 +18,7 @@ export interface Outlet {
   /** Queues a copy of the frame with this packet id for the one write at the end of the turn. */
   sendFrame(frame: Frame, packetId: number): void
   sendBytes(bytes: Buffer): void
+  sendAck(ack: StoredAck): void
   close(why: string): void
 }
 
@@ -246,9 +248,9 @@ export class Session {
     return packetId
   }
 
-  /** The same for what is built as bytes. */
-  sendBuilt(build: (packetId: number) => Buffer): void {
-    if (!this.closed) this.outlet.sendBytes(build(this.inFlight.addControl()))
+  /** The same for the ack of a message that is stored. */
+  sendStoredAck(id: string, conv: Address, seq: number, ts: number, dup: boolean): void {
+    if (!this.closed) this.outlet.sendAck(new StoredAck(this.user, id, conv, seq, ts, dup, this.inFlight.addControl()))
   }
 
   addressOf(conv: ConversationId): Address {

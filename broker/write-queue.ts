@@ -10,7 +10,8 @@ export interface Queued {
   bytes: number
 }
 
-const batchMax = 4_096
+/** Few enough that the next batch fills while this one is written. */
+const batchMax = 512
 const batchBytesMax = 8 * 1024 * 1024
 /** Beyond, clients are told to come back. */
 const queueMax = 200_000

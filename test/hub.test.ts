@@ -10,6 +10,7 @@ import type { Frame } from '../broker/mqtt/encode.js'
 import type { Outlet } from '../broker/session.js'
 import type { ConversationRow, Effect, LogEntry, SessionRecord, Span, Store } from '../broker/store/store.js'
 import { StoreUnavailable } from '../broker/store/store.js'
+import type { StoredAck } from '../broker/stored-ack.js'
 import { eventually } from './helper/eventually.js'
 
 class FakeStore {
@@ -70,6 +71,12 @@ class FakeOutlet implements Outlet {
   sendFrame(frame: Frame, packetId: number): void {
     this.sent.push({ packetId, ...(JSON.parse(frame.bytes.subarray(frame.idAt + 2).toString()) as { conv: string; seq: number }) })
   }
+  sendAck(ack: StoredAck): void {
+    const bytes = Buffer.alloc(ack.length)
+    ack.writeTo(bytes, 0)
+    this.sendBytes(bytes)
+  }
+
   sendBytes(bytes: Buffer): void {
     this.events.push(bytes.readUInt16BE(4 + bytes.readUInt16BE(2)))
   }

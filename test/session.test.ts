@@ -7,6 +7,7 @@ import t from 'tap'
 import { encodePublish, type Frame } from '../broker/mqtt/encode.js'
 import { mergeRanges, type Outlet, Session, type SessionWorld } from '../broker/session.js'
 import type { LogEntry } from '../broker/store/store.js'
+import type { StoredAck } from '../broker/stored-ack.js'
 import { deliveryTopic } from '../broker/topics.js'
 import { createRandom, newSeed } from './contract/entries.js'
 
@@ -24,6 +25,12 @@ class FakeOutlet implements Outlet {
     const payload = frame.bytes.subarray(frame.idAt + 2).toString()
     this.sent.push({ packetId, ...(JSON.parse(payload) as { conv: string; seq: number }) })
   }
+  sendAck(ack: StoredAck): void {
+    const bytes = Buffer.alloc(ack.length)
+    ack.writeTo(bytes, 0)
+    this.sendBytes(bytes)
+  }
+
   sendBytes(bytes: Buffer): void {
     this.unacked.push(packetIdOf(bytes))
     const text = bytes.toString()

@@ -26,19 +26,28 @@ function writeLength(bytes: Buffer, at: number, length: number): number {
   return offset
 }
 
-/** A PUBLISH but for its payload, which goes to `at`: QoS 1 with `packetId`, or QoS 0 when it is 0. The topic is a chat topic, so ASCII. */
-export function publishHead(topic: string, packetId: number, payloadBytes: number): { bytes: Buffer; at: number } {
-  const rest = 2 + topic.length + (packetId === 0 ? 0 : 2) + payloadBytes
-  const bytes = Buffer.allocUnsafe(1 + lengthBytes(rest) + rest)
-  bytes[0] = packetId === 0 ? 0x30 : 0x32
-  let at = writeLength(bytes, 1, rest)
-  bytes[at] = topic.length >> 8
-  bytes[at + 1] = topic.length & 0xff
-  at = writeAscii(bytes, at + 2, topic)
-  if (packetId === 0) return { bytes, at }
-  bytes[at] = packetId >> 8
-  bytes[at + 1] = packetId & 0xff
-  return { bytes, at: at + 2 }
+/** Bytes of a PUBLISH on a chat topic (so of ASCII) before its payload. */
+export function publishHeadBytes(topic: string, packetId: number, payloadBytes: number): number {
+  const variable = 2 + topic.length + (packetId === 0 ? 0 : 2)
+  return 1 + lengthBytes(variable + payloadBytes) + variable
+}
+
+/** Writes them: QoS 1 with `packetId`, or QoS 0 when it is 0. Returns the offset of the payload. */
+export function writePublishHead(out: Buffer, start: number, topic: string, packetId: number, payloadBytes: number): number {
+  out[start] = packetId === 0 ? 0x30 : 0x32
+  let at = writeLength(out, start + 1, 2 + topic.length + (packetId === 0 ? 0 : 2) + payloadBytes)
+  out[at] = topic.length >> 8
+  out[at + 1] = topic.length & 0xff
+  at = writeAscii(out, at + 2, topic)
+  if (packetId === 0) return at
+  out[at] = packetId >> 8
+  out[at + 1] = packetId & 0xff
+  return at + 2
+}
+
+function publishFor(topic: string, packetId: number, payloadBytes: number): { bytes: Buffer; at: number } {
+  const bytes = Buffer.allocUnsafe(publishHeadBytes(topic, packetId, payloadBytes) + payloadBytes)
+  return { bytes, at: writePublishHead(bytes, 0, topic, packetId, payloadBytes) }
 }
 
 /** Stands for the packet id of a frame until it is sent. */
@@ -46,7 +55,7 @@ const anyPacketId = 1
 
 /** A PUBLISH of QoS 1 on a chat topic, without its packet id. */
 export function encodePublish(topic: string, payload: Buffer): Frame {
-  const { bytes, at } = publishHead(topic, anyPacketId, payload.length)
+  const { bytes, at } = publishFor(topic, anyPacketId, payload.length)
   bytes.set(payload, at)
   return { bytes, idAt: at - 2 }
 }
@@ -54,7 +63,7 @@ export function encodePublish(topic: string, payload: Buffer): Frame {
 /** A PUBLISH on a chat topic for one receiver: QoS 1 with `packetId`, or QoS 0 when it is 0. */
 export function encodePublishOnce(topic: string, payload: string, packetId: number): Buffer {
   const payloadBytes = Buffer.byteLength(payload)
-  const { bytes, at } = publishHead(topic, packetId, payloadBytes)
+  const { bytes, at } = publishFor(topic, packetId, payloadBytes)
   bytes.write(payload, at, payloadBytes === payload.length ? 'latin1' : 'utf8')
   return bytes
 }
