@@ -19,6 +19,7 @@ const secondsOf: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
 const ttlSecondsMax = 3650 * 86_400
 // Beyond the drain, which the server bounds itself.
 const closeGraceMs = 5000
+const bufferPoolBytes = 256 * 1024
 
 async function start({ printConfig }: { printConfig?: true }): Promise<void> {
   const config = readConfig(process.env)
@@ -27,6 +28,8 @@ async function start({ printConfig }: { printConfig?: true }): Promise<void> {
     return
   }
   const secret = secretOf(config)
+  // Each message takes several small buffers; they are cut from pools of this size.
+  Buffer.poolSize = bufferPoolBytes
   // Loaded here, so that the other commands do not wait for it.
   const { createServer } = await import('./server.js')
   const starting = createServer(config)
