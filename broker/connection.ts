@@ -161,8 +161,7 @@ export class Connection implements Outlet, Watched {
       case packetType.subscribe:
         return this.#subscriptions?.subscribe(readSubscribe(bytes, start, end))
       case packetType.unsubscribe:
-        this.#subscriptions?.unsubscribe(readUnsubscribe(bytes, start, end).filters)
-        return this.#give(bytes, at, end)
+        return this.#subscriptions?.unsubscribe(readUnsubscribe(bytes, start, end))
       case packetType.pingreq:
         return this.sendBytes(pingrespBytes)
       case packetType.disconnect:

@@ -108,6 +108,22 @@ t.test('10,000 filters in one packet', async (t) => {
   t.strictSame(await alice.subscribe(['u/alice/#', 1]), [1], 'and the connection goes on')
 })
 
+t.test('more than 100 levels are refused, and the connection goes on', async (t) => {
+  const s = await stage(t, { topics: [{ topic: '#', publish: true, subscribe: true }] })
+  const alice = await rawUser(s, 'alice')
+  const [most, over] = [new Array(100).fill('a').join('/'), new Array(101).fill('a').join('/')]
+  t.strictSame(await alice.subscribe([over, 1], [most, 1], [`${over}/#`, 0]), [no, 1, no])
+  await alice.publish(over, 'x', { qos: 1 })
+  t.match(JSON.parse((await alice.message('u/alice/ack')).payload.toString()), { topic: over, error: { code: 'not_found' } })
+  await alice.publish(most, 'fence', { qos: 1 })
+  await alice.message(most)
+  await alice.unsubscribe(over)
+  await alice.unsubscribe(over, 'u/alice/#', most)
+  await alice.publish(most, 'to nobody', { qos: 1 })
+  await alice.ping()
+  t.notOk(alice.inbox.some((packet) => packet.cmd === 'publish'))
+})
+
 t.test('application topics follow their rules', async (t) => {
   const s = await stage(t, {
     topics: [
