@@ -35,9 +35,9 @@ export async function listen(options: ListenersOptions): Promise<Listeners> {
     if (isFull()) socket.destroy()
     else accept(createTcpTransport(socket))
   })
-  tcp.on('error', (error) => logger.error({ err: error }, 'the MQTT listener failed'))
   const ws = acceptWebSockets(options, isFull)
   const mqttPort = await listenOn(tcp, config.mqttPort, config.host)
+  tcp.on('error', (error) => logger.error({ err: error }, 'the MQTT listener failed'))
   return {
     mqttPort,
     stop() {

@@ -248,5 +248,5 @@ t.test('a port in use is a mistake of the operator', async (t) => {
   const port = String((other.address() as AddressInfo).port)
   const env = { PARLEY_MQTT_PORT: port, PARLEY_HTTP_PORT: '0', PARLEY_DATA_DIR: join(t.testdir(), 'data') }
   const outcome = run(['start'], env)
-  mistaken(t, outcome, new RegExp(`Cannot listen on 127.0.0.1 port ${port}: another program uses it`))
+  mistaken(t, outcome, new RegExp(`^Cannot listen on 127.0.0.1 port ${port}: another program uses it[^\\n]*\\n$`))
 })
