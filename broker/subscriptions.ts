@@ -25,6 +25,11 @@ export class Subscriptions {
     this.#connection = connection
   }
 
+  /** What a persistent session has subscribed to on earlier connections: it counts towards the bound. */
+  restored(filters: readonly string[]): void {
+    for (const filter of filters) this.#open.add(filter)
+  }
+
   subscribe({ packetId, filters }: { packetId: number; filters: FilterRequest[] }): void {
     const { config, plugins, logger } = this.#connection.world
     if (filters.length > config.filtersMax) {

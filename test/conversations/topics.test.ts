@@ -108,6 +108,18 @@ t.test('10,000 filters in one packet', async (t) => {
   t.strictSame(await alice.subscribe(['u/alice/#', 1]), [1], 'and the connection goes on')
 })
 
+t.test('the bound of subscriptions is that of the session, over all its connections', async (t) => {
+  const s = await stage(t, { topics: [{ topic: '#', subscribe: true }], subscriptionsMax: 3 })
+  const first = await s.raw('alice', { clean: false })
+  t.strictSame(await first.subscribe(['a', 1], ['b', 1]), [1, 1])
+  await first.disconnect()
+  const second = await s.raw('alice', { clean: false })
+  t.ok(second.sessionPresent)
+  t.strictSame(await second.subscribe(['c', 1], ['d', 1], ['a', 0]), [1, no, 0])
+  await second.unsubscribe('b')
+  t.strictSame(await second.subscribe(['d', 1], ['e', 1]), [1, no])
+})
+
 t.test('more than 100 levels are refused, and the connection goes on', async (t) => {
   const s = await stage(t, { topics: [{ topic: '#', publish: true, subscribe: true }] })
   const alice = await rawUser(s, 'alice')
