@@ -245,6 +245,17 @@ t.test('anonymous clients: application topics only, nothing unasked, wildcards n
   await alice.receivesNothing()
 })
 
+t.test('anonymous clients without a client id have a rate of their own each', async (t) => {
+  const s = await stage(t, { ...conformance, rateLimit: { perSecond: 0.01, burst: 1 } })
+  const reader = await anonymous(t, s, 'reader')
+  await reader.subscribe(['x', 1])
+  for (const payload of ['first', 'second']) {
+    const nobody = await anonymous(t, s, '')
+    await nobody.publish('x', payload, { qos: 1 })
+    t.equal((await reader.message()).payload.toString(), payload)
+  }
+})
+
 t.test('without the setting there are no anonymous clients', async (t) => {
   const s = await stage(t)
   await t.rejects(anonymous(t, s, 'x'), /CONNACK 5/)
