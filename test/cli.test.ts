@@ -241,6 +241,13 @@ for (const { sub, pub, skip } of tools) {
   })
 }
 
+t.test('a data directory that is none is a mistake of the operator', async (t) => {
+  const dir = t.testdir({ file: '' })
+  for (const path of [join(dir, 'file'), join(dir, 'file', 'data')])
+    for (const command of [['start'], ['token', 'bob']])
+      mistaken(t, run(command, { PARLEY_DATA_DIR: path }), /^The data directory .*file.* cannot be used: .*not a directory/)
+})
+
 t.test('a port in use is a mistake of the operator', async (t) => {
   const other = createServer().listen(0, '127.0.0.1')
   t.teardown(() => other.close())
