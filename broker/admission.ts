@@ -29,8 +29,10 @@ export interface AdmissionWorld {
   store: Store
 }
 
-/** Begins the device name of a client without id; nobody can come back as such a device. */
-export const unnamedDevice = '~'
+/** Begins the device name of a client without id. No client id has it, so nobody can come back as such a device. */
+export const unnamedDevice = '*'
+
+const unnamed = (): string => `${unnamedDevice}${randomUUID().slice(0, 13)}`
 
 const verifyMsMax = 6_000
 
@@ -48,7 +50,7 @@ export function createAdmission(world: AdmissionWorld) {
 
   const admitAnonymous = (connection: Connection): number => {
     if (!config.anonymous) return refused(connection, notAuthorized, 'no credentials')
-    connection.caller = { user: '', device: connection.connect?.clientId ?? '' }
+    connection.caller = { user: '', device: connection.connect?.clientId || unnamed() }
     return welcome
   }
 
@@ -56,7 +58,7 @@ export function createAdmission(world: AdmissionWorld) {
   const admit = async (connection: Connection, username: string | undefined, password: string | undefined): Promise<number> => {
     if (username === undefined) return admitAnonymous(connection)
     const { clientId = '', clean = true } = connection.connect ?? {}
-    const device = clientId === '' ? `${unnamedDevice}${randomUUID().slice(0, 13)}` : clientId
+    const device = clientId || unnamed()
     const identity = await within(verifyMsMax, plugins.authenticate(password ?? ''))
     if (identity instanceof Refusal) {
       return identity.code === 'unavailable'
@@ -64,7 +66,7 @@ export function createAdmission(world: AdmissionWorld) {
         : refused(connection, badCredentials, 'bad token')
     }
     if (identity.user !== username || username === '') return refused(connection, badCredentials, 'the token is for another user')
-    if (!isId(device)) return refused(connection, badClientId, `a client id is ${idRule}`)
+    if (clientId !== '' && !isId(clientId)) return refused(connection, badClientId, `a client id is ${idRule}`)
     if (connection.isClosed) return serverUnavailable
     connection.identity = identity
     connection.caller = { user: username, device }

@@ -1,7 +1,8 @@
 /**
  * The only file that knows Aedes, its hooks and its private parts. Aedes is the engine of sessions, protocol and
  * application topics; chat never enters it. test/aedes-adapter.test.ts fails when an update changes what is relied on here:
- * `client._nextId`, `client.duplicates`, `client.conn`, the order authenticate → CONNACK → queued packets → `clientReady`, `persistence.setup`.
+ * `client._nextId`, `client.duplicates`, `client.conn`, `client.subscriptions`, the order authenticate → CONNACK → queued packets →
+ * `clientReady`, `persistence.setup`.
  */
 import { randomUUID } from 'node:crypto'
 import type { AedesPublishPacket, Client, Subscription } from 'aedes'
@@ -33,6 +34,8 @@ interface PrivateClient {
   _nextId: number
   duplicates: Record<string, number>
   conn: AedesStream
+  /** By filter; restored before `clientReady`. */
+  subscriptions: Record<string, unknown>
 }
 
 interface ForwardedPacket {
@@ -124,7 +127,9 @@ export class AedesAdapter {
         return packet.dup ? { ...packet, dup: false } : packet // A publisher's DUP is not passed on [MQTT-3.3.1-3].
       },
     })
-    this.#broker.on('clientReady', (client) => this.#connectionOf(client)?.connected())
+    this.#broker.on('clientReady', (client) => {
+      this.#connectionOf(client)?.connected(Object.keys((client as unknown as PrivateClient).subscriptions))
+    })
     this.#broker.on('error' as never, ((error: Error) => options.logger.error({ err: error }, 'fault of the application topics')) as never)
     this.#broker.on('clientError', (client, error) => options.logger.debug({ err: error, client: client.id }, 'client error'))
     this.#broker.on('connectionError', (_client, error) => options.logger.debug({ err: error }, 'connection error'))

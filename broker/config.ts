@@ -82,10 +82,14 @@ function extraFields(params: object): string {
   return 'additionalProperties' in params ? ` (${String(params.additionalProperties)})` : ''
 }
 
+/** Of a URL. */
+const credentials = /\/\/[^/@\s]*@/g
+
 function shown(setting: Setting<unknown>, value: unknown): string {
   const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
   if (setting.secret) return `(hidden, ${text.length} characters)`
-  const quoted = typeof value === 'string' ? JSON.stringify(value) : text
+  const open = text.replace(credentials, '//(hidden)@')
+  const quoted = typeof value === 'string' ? JSON.stringify(open) : open
   return quoted.length > shownMax ? `${quoted.slice(0, shownMax)}…` : quoted
 }
 

@@ -167,8 +167,7 @@ export class Connection implements Outlet, Watched {
       case packetType.subscribe:
         return this.#subscriptions?.subscribe(readSubscribe(bytes, start, end))
       case packetType.unsubscribe:
-        this.#subscriptions?.unsubscribe(readUnsubscribe(bytes, start, end).filters)
-        return this.#give(bytes, at, end)
+        return this.#subscriptions?.unsubscribe(readUnsubscribe(bytes, start, end))
       case packetType.pingreq:
         return this.sendBytes(pingrespBytes)
       case packetType.disconnect:
@@ -230,9 +229,10 @@ export class Connection implements Outlet, Watched {
   }
 
   /** CONNACK has left, and what application topics had waiting: everything may flow. Called by the adapter. */
-  connected(): void {
+  connected(restored: readonly string[]): void {
     if (this.state !== 'connecting') return
     this.state = 'open'
+    this.#subscriptions?.restored(restored)
     this.#cutter.packetBytesMax = this.world.config.packetBytesMax
     this.world.deadlines.watch(this, this.#nextCheckMs(performance.now()))
     if (this.opened !== undefined) this.world.hub.start(this.opened)

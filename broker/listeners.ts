@@ -35,9 +35,9 @@ export async function listen(options: ListenersOptions): Promise<Listeners> {
     if (isFull()) socket.destroy()
     else accept(createTcpTransport(socket))
   })
-  tcp.on('error', (error) => logger.error({ err: error }, 'the MQTT listener failed'))
   const ws = acceptWebSockets(options, isFull)
   const mqttPort = await listenOn(tcp, config.mqttPort, config.host)
+  tcp.on('error', (error) => logger.error({ err: error }, 'the MQTT listener failed'))
   return {
     mqttPort,
     stop() {
@@ -58,10 +58,15 @@ function acceptWebSockets({ config, logger, http, accept }: ListenersOptions, is
   http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', (error) => logger.debug({ err: error }, 'WebSocket upgrade failed'))
     const refusal = isFull() ? '503 Service Unavailable' : refusalOf(request, config)
-    if (refusal !== undefined) return socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+    if (refusal !== undefined) return refuseUpgrade(socket, refusal)
     server.handleUpgrade(request, socket, head, (client) => accept(createWebSocketTransport(client, request.socket.remoteAddress ?? '')))
   })
   return server
+}
+
+/** The HTTP server has let go of this socket: a client that never closes its end would keep it, and the server from ending. */
+function refuseUpgrade(socket: Duplex, status: string): void {
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy())
 }
 
 /** The status line with which an upgrade is refused. */

@@ -29,6 +29,10 @@ export function loadSecret(dataDir: string): Secret {
   const path = join(dataDir, 'jwt-secret')
   try {
     makeDir(dataDir)
+  } catch (error) {
+    throw new SecretError(`The data directory ${dataDir} cannot be used: ${(error as Error).message}`, { cause: error })
+  }
+  try {
     const created = create(path)
     return { secret: read(path), path, created }
   } catch (error) {

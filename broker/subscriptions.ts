@@ -1,13 +1,13 @@
 /**
- * SUBSCRIBE of one connection. Filters on chat topics are answered here: own ones are granted and change nothing, since
+ * SUBSCRIBE and UNSUBSCRIBE of one connection. Filters on chat topics are answered here: own ones are granted and change nothing, since
  * everything is delivered unasked; foreign ones are refused. Application filters go to Aedes, without repeats, and its
  * SUBACK is completed to one code per requested filter [MQTT-3.9.3-1].
  */
 import type { Connection } from './connection.js'
-import { subackBytes, subscribeBytes } from './mqtt/encode.js'
+import { subackBytes, subscribeBytes, unsubackBytes, unsubscribeBytes } from './mqtt/encode.js'
 import type { FilterRequest } from './mqtt/validate.js'
 import { ownershipOf } from './own-filter.js'
-import { isChatFilter } from './topics.js'
+import { isChatFilter, isTooDeep } from './topics.js'
 
 const refused = 0x80
 
@@ -23,6 +23,11 @@ export class Subscriptions {
 
   constructor(connection: Connection) {
     this.#connection = connection
+  }
+
+  /** What a persistent session has subscribed to on earlier connections: it counts towards the bound. */
+  restored(filters: readonly string[]): void {
+    for (const filter of filters) this.#open.add(filter)
   }
 
   subscribe({ packetId, filters }: { packetId: number; filters: FilterRequest[] }): void {
@@ -66,6 +71,7 @@ export class Subscriptions {
 
   #mayOpen(filter: string): boolean {
     const { config, plugins } = this.#connection.world
+    if (isTooDeep(filter)) return false
     if (!this.#open.has(filter) && this.#open.size >= config.subscriptionsMax) return false
     if (!plugins.authorizeOpenSubscribe(this.#connection.caller, filter)) return false
     this.#open.add(filter)
@@ -102,7 +108,11 @@ export class Subscriptions {
     else this.#answer(packetId, pending.codes, suback.subarray(at + 2))
   }
 
-  unsubscribe(filters: readonly string[]): void {
+  /** Aedes hears of what it can have. */
+  unsubscribe({ packetId, filters }: { packetId: number; filters: readonly string[] }): void {
     for (const filter of filters) this.#open.delete(filter)
+    const forAedes = filters.filter((filter) => !isChatFilter(filter) && !isTooDeep(filter))
+    if (forAedes.length === 0) this.#connection.sendBytes(unsubackBytes(packetId))
+    else this.#connection.giveToAedes(unsubscribeBytes(packetId, forAedes))
   }
 }

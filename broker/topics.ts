@@ -90,12 +90,22 @@ const routesByLeaf: Record<string, RoutePattern> = {
 const open: Target = { kind: 'open' }
 const reserved: Target = { kind: 'reserved' }
 
+/** Of an application topic or filter: Aedes closes the connection of a client that comes with more. */
+export const topicLevelsMax = 100
+const tooDeep: Target = { kind: 'unknown', why: `a topic has at most ${topicLevelsMax} levels` }
+
+export function isTooDeep(topic: string): boolean {
+  let levels = 1
+  for (let at = topic.indexOf('/'); at !== -1 && levels <= topicLevelsMax; at = topic.indexOf('/', at + 1)) levels++
+  return levels > topicLevelsMax
+}
+
 /** Decides by the topic alone where a PUBLISH goes. The first level `u`, `g`, `rpc` is Parley's, `$…` is nobody's, the rest is open. */
 export function targetOf(topic: string): Target {
   if (topic.charCodeAt(0) === 36) return reserved // '$'
   const first = topic.indexOf('/')
   const root = first === -1 ? topic : topic.slice(0, first)
-  if (root !== 'u' && root !== 'g' && root !== 'rpc') return open
+  if (root !== 'u' && root !== 'g' && root !== 'rpc') return isTooDeep(topic) ? tooDeep : open
   if (root === 'rpc') {
     const method = topic.slice(4)
     if (first !== -1 && /^[a-z_.]{1,64}$/.test(method)) return { kind: 'route', pattern: 'rpc/{method}', id: method }

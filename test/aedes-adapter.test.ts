@@ -13,6 +13,7 @@ interface Inner {
   _nextId: unknown
   duplicates: unknown
   conn: unknown
+  subscriptions: unknown
 }
 
 async function startBroker(t: Test, events: string[]): Promise<Aedes> {
@@ -48,6 +49,7 @@ t.test('a client of Aedes has the private parts, and its connect goes in the ord
   t.equal(typeof client._nextId, 'number', 'packet ids are taken from client._nextId')
   t.equal(typeof client.duplicates, 'object', 'repeats are looked up in client.duplicates')
   t.equal(client.conn, stream, 'the stream is client.conn')
+  t.strictSame(Object.keys(client.subscriptions as object), [], 'filters are the keys of client.subscriptions')
   const ready = new Promise((resolve) => broker.once('clientReady', resolve))
   stream.give(packets.connect({ clientId: 'x', clean: true }))
   await ready

@@ -241,6 +241,13 @@ for (const { sub, pub, skip } of tools) {
   })
 }
 
+t.test('a data directory that is none is a mistake of the operator', async (t) => {
+  const dir = t.testdir({ file: '' })
+  for (const path of [join(dir, 'file'), join(dir, 'file', 'data')])
+    for (const command of [['start'], ['token', 'bob']])
+      mistaken(t, run(command, { PARLEY_DATA_DIR: path }), /^The data directory .*file.* cannot be used: .*not a directory/)
+})
+
 t.test('a port in use is a mistake of the operator', async (t) => {
   const other = createServer().listen(0, '127.0.0.1')
   t.teardown(() => other.close())
@@ -248,5 +255,5 @@ t.test('a port in use is a mistake of the operator', async (t) => {
   const port = String((other.address() as AddressInfo).port)
   const env = { PARLEY_MQTT_PORT: port, PARLEY_HTTP_PORT: '0', PARLEY_DATA_DIR: join(t.testdir(), 'data') }
   const outcome = run(['start'], env)
-  mistaken(t, outcome, new RegExp(`Cannot listen on 127.0.0.1 port ${port}: another program uses it`))
+  mistaken(t, outcome, new RegExp(`^Cannot listen on 127.0.0.1 port ${port}: another program uses it[^\\n]*\\n$`))
 })

@@ -125,7 +125,7 @@ t.test('each faulty value is refused', async (t) => {
     ['PARLEY_MONGODB_URL', 'mongodb://x', /cluster mode is not there yet; unset it/],
     ['PARLEY_REDIS_URL', 'redis://x', /cluster mode is not there yet; unset it/],
     ['PARLEY_JWKS_URL', 'ftp://x/jwks', /http or https/],
-    ['PARLEY_JWKS_URL', 'https://a:b@x/jwks', /credentials/],
+    ['PARLEY_JWKS_URL', 'https://a:b@x/jwks', /"https:\/\/\(hidden\)@x\/jwks": a URL with credentials/],
     ['PARLEY_ALLOWED_ORIGINS', 'https://a.example/path', /not an origin/],
     ['PARLEY_ALLOWED_ORIGINS', '*', /not an origin/],
     ['PARLEY_JWT_PUBLIC_KEY', './no/such/key.pem', /file "\.\/no\/such\/key\.pem" cannot be read \(ENOENT\)/],

@@ -87,13 +87,27 @@ export function subackBytes(packetId: number, codes: readonly number[]): Buffer 
 }
 
 export function subscribeBytes(packetId: number, filters: readonly { filter: string; qos: number }[]): Buffer {
-  const parts = filters.map(({ filter, qos }) => {
-    const bytes = Buffer.from(filter)
-    return Buffer.concat([Buffer.from([bytes.length >> 8, bytes.length & 0xff]), bytes, Buffer.from([qos])])
-  })
+  return filterPacket(
+    0x82,
+    packetId,
+    filters.flatMap(({ filter, qos }) => [textBytes(filter), Buffer.from([qos])]),
+  )
+}
+
+export const unsubscribeBytes = (packetId: number, filters: readonly string[]): Buffer =>
+  filterPacket(0xa2, packetId, filters.map(textBytes))
+
+export const unsubackBytes = (packetId: number): Buffer => Buffer.from([0xb0, 2, packetId >> 8, packetId & 0xff])
+
+function textBytes(text: string): Buffer {
+  const bytes = Buffer.from(text)
+  return Buffer.concat([Buffer.from([bytes.length >> 8, bytes.length & 0xff]), bytes])
+}
+
+function filterPacket(first: number, packetId: number, parts: readonly Buffer[]): Buffer {
   const body = Buffer.concat([Buffer.from([packetId >> 8, packetId & 0xff]), ...parts])
   const header = Buffer.allocUnsafe(1 + lengthBytes(body.length))
-  header[0] = 0x82
+  header[0] = first
   writeLength(header, 1, body.length)
   return Buffer.concat([header, body])
 }

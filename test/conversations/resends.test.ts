@@ -186,6 +186,20 @@ t.test('without an id: a retransmission is recognised by session, packet id and 
   t.equal(await headOf(bob, 'u/alice'), 5)
 })
 
+t.test('without an id: any name of a device will do', async (t) => {
+  const s = await stage(t)
+  await s.actor('bob')
+  const packet = { topic: 'u/bob/msg', qos: 1, packetId: 7, payload: 'hi' }
+  for (const clientId of ['~', '~phone', '.', '-_-']) {
+    const raw = await rawAlice(s, { clientId })
+    raw.send(publish(packet))
+    const { seq } = await ackOf(raw, 'alice')
+    raw.send(publish({ ...packet, dup: true }))
+    t.match(await ackOf(raw, 'alice'), { seq, dup: true }, clientId)
+    await raw.disconnect()
+  }
+})
+
 t.test('without an id: the retransmission overtakes the commit of the first', async (t) => {
   const s = await stage(t)
   const bob = await s.actor('bob')

@@ -108,6 +108,34 @@ t.test('10,000 filters in one packet', async (t) => {
   t.strictSame(await alice.subscribe(['u/alice/#', 1]), [1], 'and the connection goes on')
 })
 
+t.test('the bound of subscriptions is that of the session, over all its connections', async (t) => {
+  const s = await stage(t, { topics: [{ topic: '#', subscribe: true }], subscriptionsMax: 3 })
+  const first = await s.raw('alice', { clean: false })
+  t.strictSame(await first.subscribe(['a', 1], ['b', 1]), [1, 1])
+  await first.disconnect()
+  const second = await s.raw('alice', { clean: false })
+  t.ok(second.sessionPresent)
+  t.strictSame(await second.subscribe(['c', 1], ['d', 1], ['a', 0]), [1, no, 0])
+  await second.unsubscribe('b')
+  t.strictSame(await second.subscribe(['d', 1], ['e', 1]), [1, no])
+})
+
+t.test('more than 100 levels are refused, and the connection goes on', async (t) => {
+  const s = await stage(t, { topics: [{ topic: '#', publish: true, subscribe: true }] })
+  const alice = await rawUser(s, 'alice')
+  const [most, over] = [new Array(100).fill('a').join('/'), new Array(101).fill('a').join('/')]
+  t.strictSame(await alice.subscribe([over, 1], [most, 1], [`${over}/#`, 0]), [no, 1, no])
+  await alice.publish(over, 'x', { qos: 1 })
+  t.match(JSON.parse((await alice.message('u/alice/ack')).payload.toString()), { topic: over, error: { code: 'not_found' } })
+  await alice.publish(most, 'fence', { qos: 1 })
+  await alice.message(most)
+  await alice.unsubscribe(over)
+  await alice.unsubscribe(over, 'u/alice/#', most)
+  await alice.publish(most, 'to nobody', { qos: 1 })
+  await alice.ping()
+  t.notOk(alice.inbox.some((packet) => packet.cmd === 'publish'))
+})
+
 t.test('application topics follow their rules', async (t) => {
   const s = await stage(t, {
     topics: [
@@ -215,6 +243,17 @@ t.test('anonymous clients: application topics only, nothing unasked, wildcards n
   await alice.gets('fence', 'x')
   await bob.receivesNothing()
   await alice.receivesNothing()
+})
+
+t.test('anonymous clients without a client id have a rate of their own each', async (t) => {
+  const s = await stage(t, { ...conformance, rateLimit: { perSecond: 0.01, burst: 1 } })
+  const reader = await anonymous(t, s, 'reader')
+  await reader.subscribe(['x', 1])
+  for (const payload of ['first', 'second']) {
+    const nobody = await anonymous(t, s, '')
+    await nobody.publish('x', payload, { qos: 1 })
+    t.equal((await reader.message()).payload.toString(), payload)
+  }
 })
 
 t.test('without the setting there are no anonymous clients', async (t) => {

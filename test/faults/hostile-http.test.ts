@@ -1,5 +1,6 @@
 /** Hostile input on the HTTP port: garbage, bodies and headers over their limits, WebSockets cut into tiny frames. Others are served. */
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import t from 'tap'
 import { createRandom, newSeed } from '../contract/entries.js'
@@ -73,6 +74,25 @@ t.test('sizes over the limits', async (t) => {
   t.equal((await post('{"__proto__":{"x":1}}')).status, 400)
   t.equal((await post('{}', { authorization: `Bearer ${'x'.repeat(9_000)}` })).status, 401)
   await serve(server)
+})
+
+t.test('a refused upgrade is closed, also when the client keeps its end open, and does not hold the server up', async (t) => {
+  const server = await startServer(t)
+  const refused = [
+    'GET /nowhere HTTP/1.1',
+    'GET /mqtt HTTP/1.1\r\nSec-WebSocket-Protocol: other',
+    'GET /mqtt HTTP/1.1\r\nOrigin: http://evil.example',
+  ]
+  const sockets = refused.map((head) => {
+    const socket = connectTcp({ port: server.httpPort, host: '127.0.0.1', allowHalfOpen: true })
+    t.teardown(() => socket.destroy())
+    socket.write(`${head}\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n`)
+    return socket
+  })
+  for (const socket of sockets) t.match(String(await once(socket, 'data')), /^HTTP\/1.1 4\d\d/)
+  const startedMs = performance.now()
+  t.same(await server.stop(), { code: 0, signal: null })
+  t.ok(performance.now() - startedMs < 5_000)
 })
 
 t.test('WebSocket frames of one byte', async (t) => {
