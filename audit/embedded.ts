@@ -26,10 +26,10 @@ const ownCli = fileURLToPath(new URL('../broker/cli.js', import.meta.url))
 const diskMb = 4_096
 const resizeTriesMax = 20
 const resizeSlackBlocks = 32
-/** What the audit must decide itself: where data lies, which tokens count, and that no rate stands in the way. */
+/** What the audit must decide itself: where data lies, which tokens count, and that neither a rate nor TLS stands in the way. */
 const ownSettings = [
   ...['HOST', 'MQTT_PORT', 'HTTP_PORT', 'DATA_DIR', 'MONGODB_URL', 'REDIS_URL', 'LOG_LEVEL', 'RATE_LIMIT'],
-  ...['JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'JWT_ISSUER', 'JWT_AUDIENCE'],
+  ...['TLS_CERT', 'TLS_KEY', 'MQTTS_PORT', 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'JWT_ISSUER', 'JWT_AUDIENCE'],
 ].map((name) => `PARLEY_${name}`)
 
 export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: EmbeddedOptions): Deployment {

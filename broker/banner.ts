@@ -9,7 +9,9 @@ import { deliveryTopic, directConversation } from './topics.js'
 
 export interface BannerFacts {
   config: Config
-  mqttPort: number
+  /** Undefined where nothing listens. */
+  mqttPort: number | undefined
+  mqttsPort: number | undefined
   httpPort: number
   /** The HS256 secret; undefined when tokens come from elsewhere. */
   secret: string | undefined
@@ -22,20 +24,21 @@ export const demoUsers = ['alice', 'bob'] as const
 const tokenHours = 24
 
 export async function createBanner(facts: BannerFacts): Promise<string> {
-  const { config, mqttPort, httpPort, secret, command } = facts
+  const { config, mqttPort, mqttsPort, httpPort, secret, command } = facts
   const host = /^(0\.0\.0\.0|::)$/.test(config.host) ? 'localhost' : config.host
   const urlHost = host.includes(':') ? `[${host}]` : host
-  const lines = [
-    'Parley is running.',
-    '',
-    `  Chat page   http://${urlHost}:${httpPort}/`,
-    `  MQTT        ${urlHost}:${mqttPort}   over WebSocket: ws://${urlHost}:${httpPort}/mqtt`,
-    '',
+  const s = mqttsPort === undefined ? '' : 's'
+  const page = `http${s}://${urlHost}:${httpPort}/`
+  const doors = [
+    ...(mqttPort === undefined ? [] : [`${urlHost}:${mqttPort}`]),
+    ...(mqttsPort === undefined ? [] : [`over TLS: ${urlHost}:${mqttsPort}`]),
+    `over WebSocket: ws${s}://${urlHost}:${httpPort}/mqtt`,
   ]
+  const lines = ['Parley is running.', '', `  Chat page   ${page}`, `  MQTT        ${doors.join('   ')}`, '']
   if (secret === undefined) lines.push('Tokens come from your issuer: the user id is the user name, the token is the password.')
   else if (isLoopback(config.host))
     lines.push(
-      ...(await demoCommands(config, secret, { host, port: mqttPort, page: `http://${urlHost}:${httpPort}/` })),
+      ...(await demoCommands(config, secret, { host, port: mqttPort, page })),
       `A token for anybody else:  ${command} token carol${secretPlace(config)}`,
     )
   else lines.push(`A token for a user:  ${command} token alice`)
@@ -48,7 +51,8 @@ const secretPlace = ({ dataDir, jwtSecret }: Config): string =>
 
 interface Place {
   host: string
-  port: number
+  /** Of MQTT without TLS. */
+  port: number | undefined
   /** URL of the chat page. */
   page: string
 }
@@ -62,7 +66,7 @@ async function demoCommands(config: Config, secret: string, { host, port, page }
   const tokens = { alice: await mint(alice), bob: await mint(bob) }
   const asBob = `-h ${host} -p ${port} -u ${bob} -P '${tokens.bob}'`
   const asAlice = `-h ${host} -p ${port} -u ${alice} -P '${tokens.alice}'`
-  return [
+  const pages = [
     `Try it: open these in two tabs, and the two can talk. The tokens are good for ${tokenHours} hours.`,
     '',
     // The token stands in the fragment, which a browser never sends; the page takes it out of the address at once.
@@ -70,6 +74,11 @@ async function demoCommands(config: Config, secret: string, { host, port, page }
     '',
     `  ${page}#user=${bob}&token=${tokens.bob}`,
     '',
+  ]
+  // Over TLS they would need to know who signed the certificate.
+  if (port === undefined) return pages
+  return [
+    ...pages,
     `In two terminals: ${bob} listens in one, ${alice} writes in the other.`,
     '',
     `  mosquitto_sub ${asBob} -i phone -t '${inbox}' -q 1 -v`,

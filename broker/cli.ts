@@ -37,8 +37,10 @@ async function start({ printConfig }: { printConfig?: true }): Promise<void> {
   stopOnSignal(process, close, config.drainMs + closeGraceMs, fail)
   const server = await starting
   if (secret?.generated && isLoopback(config.host)) await server.ensureUsers(demoUsers)
-  const { mqttPort, httpPort } = server
-  process.stdout.write(await createBanner({ config, mqttPort, httpPort, secret: secret?.secret, command: ownCommand() }))
+  // Without TLS the signal keeps its usual meaning.
+  if (config.tlsCert !== undefined) process.on('SIGHUP', () => server.reloadCertificate())
+  const { mqttPort, mqttsPort, httpPort } = server
+  process.stdout.write(await createBanner({ config, mqttPort, mqttsPort, httpPort, secret: secret?.secret, command: ownCommand() }))
 }
 
 /** The HS256 secret; undefined when tokens are verified by a key of their issuer. */
@@ -137,7 +139,7 @@ function operatorReport(error: unknown): string | undefined {
   const { code, syscall, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number }
   if (syscall !== 'listen' && syscall !== 'getaddrinfo') return undefined
   const why = { EADDRINUSE: 'another program uses it', EACCES: 'this user may not use it' }[code ?? ''] ?? code
-  return `Cannot listen on ${address ?? 'PARLEY_HOST'}${port === undefined ? '' : ` port ${port}`}: ${why}. Change PARLEY_HOST, PARLEY_MQTT_PORT or PARLEY_HTTP_PORT.`
+  return `Cannot listen on ${address ?? 'PARLEY_HOST'}${port === undefined ? '' : ` port ${port}`}: ${why}. Change PARLEY_HOST, PARLEY_MQTT_PORT, PARLEY_MQTTS_PORT or PARLEY_HTTP_PORT.`
 }
 
 createProgram().parseAsync().catch(fail)

@@ -8,6 +8,7 @@ import {
   integer,
   optionalText,
   origins,
+  port,
   publicKey,
   rate,
   type Setting,
@@ -50,12 +51,32 @@ const where = {
     /^[A-Za-z0-9._:%-]{1,253}$/,
     'an IP address or host name',
   ),
-  mqttPort: integer({ env: 'PARLEY_MQTT_PORT', description: 'port for MQTT over TCP; 0 takes any free port' }, 1883, 0, 65_535),
+  mqttPort: port(
+    { env: 'PARLEY_MQTT_PORT', description: 'port for MQTT over plain TCP; 0 takes any free port; off, with TLS only, opens none' },
+    1883,
+  ),
+  mqttsPort: integer(
+    { env: 'PARLEY_MQTTS_PORT', description: 'port for MQTT over TLS, when there is a certificate; 0 takes any free port' },
+    8883,
+    0,
+    65_535,
+  ),
   httpPort: integer(
-    { env: 'PARLEY_HTTP_PORT', description: 'port for HTTP, the chat page and MQTT over WebSocket; 0 takes any free port' },
+    {
+      env: 'PARLEY_HTTP_PORT',
+      description: 'port for HTTP, the chat page and MQTT over WebSocket, all in TLS when there is a certificate; 0 takes any free port',
+    },
     8080,
     0,
     65_535,
+  ),
+  tlsCert: optionalText(
+    { env: 'PARLEY_TLS_CERT', description: "certificate of the server, with the issuer's behind it; read again when the file changes" },
+    'the path of a PEM file, together with PARLEY_TLS_KEY',
+  ),
+  tlsKey: optionalText(
+    { env: 'PARLEY_TLS_KEY', description: 'its private key, without a passphrase' },
+    'the path of a PEM file, together with PARLEY_TLS_CERT',
   ),
   allowedOrigins: origins({
     env: 'PARLEY_ALLOWED_ORIGINS',

@@ -9,6 +9,7 @@ import { type SettingName, type Settings, type SettingValue, safeSecretBytesMin,
 import { nearMiss } from './near-miss.js'
 import { OperatorError } from './operator-error.js'
 import type { Setting } from './setting-kinds.js'
+import { faultsOfTls } from './tls-options.js'
 
 /** The effective value of every setting; undefined where nothing is set and nothing is assumed. */
 export type Config = { readonly [K in SettingName]: SettingValue<Settings[K]> }
@@ -111,13 +112,30 @@ function contradictions(config: Config): string[] {
       `PARLEY_JWT_SECRET has ${secretBytes} bytes: off loopback it must have at least ${safeSecretBytesMin}; make one with: openssl rand -base64 48`,
     )
   }
-  if (config.mqttPort === config.httpPort && config.mqttPort !== 0) {
-    faults.push(`PARLEY_MQTT_PORT and PARLEY_HTTP_PORT are both ${config.mqttPort}: each needs a port of its own`)
-  }
+  faults.push(...portFaults(config), ...faultsOfTls(config.tlsCert, config.tlsKey))
   if (config.packetBytesMax < config.payloadBytesMax + packetOverheadBytes) {
     faults.push(
       `PARLEY_PACKET_BYTES_MAX is ${config.packetBytesMax}: it must be at least ${packetOverheadBytes} more than PARLEY_PAYLOAD_BYTES_MAX (${config.payloadBytesMax})`,
     )
+  }
+  return faults
+}
+
+function portFaults(config: Config): string[] {
+  const isTls = config.tlsCert !== undefined || config.tlsKey !== undefined
+  const ports: [string, number | undefined][] = [
+    ['PARLEY_MQTT_PORT', config.mqttPort],
+    ...(isTls ? [['PARLEY_MQTTS_PORT', config.mqttsPort] as [string, number]] : []),
+    ['PARLEY_HTTP_PORT', config.httpPort],
+  ]
+  const faults = ports.flatMap(([name, port], at) =>
+    ports
+      .slice(at + 1)
+      .filter(([, other]) => other === port && port !== 0)
+      .map(([other]) => `${name} and ${other} are both ${port}: each needs a port of its own`),
+  )
+  if (config.mqttPort === undefined && !isTls) {
+    faults.push('PARLEY_MQTT_PORT is off: that needs PARLEY_TLS_CERT and PARLEY_TLS_KEY, or no port would be left for MQTT')
   }
   return faults
 }

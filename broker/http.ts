@@ -1,13 +1,16 @@
 /**
- * HTTP: health, metrics, `POST /v1/rpc/{method}` with the same handlers as MQTT, the admin API, and the chat page. Every /v1 call
+ * HTTP, or HTTPS when there is a certificate: health, metrics, `POST /v1/rpc/{method}` with the same handlers as MQTT, the admin API, and the chat page. Every /v1 call
  * needs `Authorization: Bearer <token>`; errors are `{"error":{"code","message"}}` with the status of errors.ts.
  */
+import type { Server } from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type FastifyServerFactory } from 'fastify'
 import type { AdminApi } from './admin-api.js'
+import type { Certificate } from './certificate.js'
 import type { Config } from './config.js'
 import { errorCodes, Refusal, refuse } from './errors.js'
 import type { Logger } from './logger.js'
@@ -21,12 +24,15 @@ export interface HttpWorld {
   metrics: Metrics
   plugins: PluginHost
   admin: AdminApi
+  /** Undefined: no TLS. */
+  certificate: Certificate | undefined
   /** Why no message can be accepted now; undefined when they can. */
   notReady(): Promise<string | undefined>
 }
 
 const headersMs = 10_000
 const requestMs = 30_000
+const keepAliveMs = 72_000
 const pageHeaders = {
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -35,7 +41,14 @@ const pageHeaders = {
 }
 
 export function createHttp(world: HttpWorld): FastifyInstance {
-  const app = fastify({ bodyLimit: world.config.packetBytesMax, requestTimeout: requestMs, forceCloseConnections: true, logger: false })
+  const app = fastify({
+    bodyLimit: world.config.packetBytesMax,
+    requestTimeout: requestMs,
+    keepAliveTimeout: keepAliveMs,
+    forceCloseConnections: true,
+    logger: false,
+    ...(world.certificate === undefined ? {} : { serverFactory: secureServers(world.certificate, world) }),
+  })
   app.server.headersTimeout = headersMs
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => sendRefusal(reply, toRefusal(error, world.logger)))
   app.setNotFoundHandler((request, reply) =>
@@ -54,6 +67,18 @@ export function createHttp(world: HttpWorld): FastifyInstance {
   addCalls(app, world)
   addPage(app)
   return app
+}
+
+/** Fastify makes a server for each address of a name such as localhost; each of them gets the certificates to come. */
+function secureServers(certificate: Certificate, { config, logger }: HttpWorld): FastifyServerFactory<Server> {
+  const times = { requestTimeout: requestMs, keepAliveTimeout: keepAliveMs, handshakeTimeout: config.connectTimeoutMs }
+  return (handle) => {
+    const server = createHttpsServer({ ...certificate.options, ...times, noDelay: true }, handle)
+    server.on('tlsClientError', (error, { remoteAddress }) =>
+      logger.debug({ err: error, address: remoteAddress }, 'a TLS handshake failed'),
+    )
+    return certificate.serve(server)
+  }
 }
 
 /** No token, or none that is valid: 401 where others are 403. */

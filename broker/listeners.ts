@@ -1,20 +1,24 @@
 /**
- * The doors: MQTT over TCP, and over WebSocket at /mqtt of the HTTP server. Each accepted socket becomes a transport; what is not
- * welcome (too many, foreign origin, wrong subprotocol) is turned away here, before it costs anything.
+ * The doors: MQTT over TCP, over TLS, and over WebSocket at /mqtt of the HTTP server. Each accepted socket becomes a transport; what is
+ * not welcome (too many, foreign origin, wrong subprotocol, no TLS in time) is turned away here, before it costs anything.
  */
 import type { Server as HttpServer, IncomingMessage } from 'node:http'
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { createServer as createTlsServer, TLSSocket } from 'node:tls'
 import { WebSocketServer } from 'ws'
+import type { Certificate } from './certificate.js'
 import type { Config } from './config.js'
 import type { Logger } from './logger.js'
-import { createTcpTransport, createWebSocketTransport, type Transport } from './transport.js'
+import { createSocketTransport, createWebSocketTransport, type Transport } from './transport.js'
 
 const tcpKeepAliveMs = 60_000
 const subprotocols = ['mqtt', 'mqttv3.1']
 
 export interface Listeners {
-  readonly mqttPort: number
+  /** Undefined where there is no such door. */
+  readonly mqttPort: number | undefined
+  readonly mqttsPort: number | undefined
   /** Turns new connections away from now on. */
   stop(): void
 }
@@ -23,29 +27,66 @@ export interface ListenersOptions {
   config: Config
   logger: Logger
   http: HttpServer
+  /** Undefined: no TLS. */
+  certificate: Certificate | undefined
   connections(): number
   accept(transport: Transport): void
 }
 
 export async function listen(options: ListenersOptions): Promise<Listeners> {
-  const { config, logger, accept } = options
+  const { config, logger, certificate, accept } = options
   let isStopped = false
   const isFull = (): boolean => isStopped || options.connections() >= config.connectionsMax
-  const tcp = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs }, (socket: Socket) => {
-    if (isFull()) socket.destroy()
-    else accept(createTcpTransport(socket))
-  })
-  const ws = acceptWebSockets(options, isFull)
-  const mqttPort = await listenOn(tcp, config.mqttPort, config.host)
-  tcp.on('error', (error) => logger.error({ err: error }, 'the MQTT listener failed'))
-  return {
-    mqttPort,
-    stop() {
-      isStopped = true
-      tcp.close()
-      ws.close()
-    },
+  const doors: Server[] = []
+  const open = async (port: number, enter: (socket: Socket) => void): Promise<number> => {
+    const door = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs }, (socket) => {
+      if (isFull()) socket.destroy()
+      else enter(socket)
+    })
+    // Also bounds those that are not yet connections, as their handshake is going on.
+    door.maxConnections = config.connectionsMax
+    doors.push(door)
+    const opened = await listenOn(door, port, config.host)
+    door.on('error', (error) => logger.error({ err: error }, 'an MQTT listener failed'))
+    return opened
   }
+  const stop = (): void => {
+    isStopped = true
+    for (const door of doors) door.close()
+    ws.close()
+  }
+  const ws = acceptWebSockets(options, isFull)
+  try {
+    const tls = certificate === undefined ? undefined : handshakes(certificate, options, isFull)
+    return {
+      mqttPort:
+        config.mqttPort === undefined ? undefined : await open(config.mqttPort, (socket) => accept(createSocketTransport(socket, 'tcp'))),
+      mqttsPort: tls === undefined ? undefined : await open(config.mqttsPort, tls),
+      stop,
+    }
+  } catch (error) {
+    stop()
+    throw error
+  }
+}
+
+/** Takes a TCP socket and accepts it when its handshake is done; one that fails or takes too long is closed. */
+function handshakes(
+  certificate: Certificate,
+  { config, logger, accept }: ListenersOptions,
+  isFull: () => boolean,
+): (socket: Socket) => void {
+  const tls = certificate.serve(createTlsServer({ ...certificate.options, handshakeTimeout: config.connectTimeoutMs }))
+  tls.on('secureConnection', (socket) => {
+    if (isFull()) socket.destroy()
+    else accept(createSocketTransport(socket, 'tls'))
+  })
+  tls.on('tlsClientError', (error, socket) => {
+    logger.debug({ err: error, address: socket.remoteAddress }, 'a TLS handshake failed')
+    // Node does so itself, but not after a timeout.
+    socket.destroy()
+  })
+  return (socket) => void tls.emit('connection', socket)
 }
 
 function acceptWebSockets({ config, logger, http, accept }: ListenersOptions, isFull: () => boolean): WebSocketServer {
@@ -57,7 +98,7 @@ function acceptWebSockets({ config, logger, http, accept }: ListenersOptions, is
   })
   http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', (error) => logger.debug({ err: error }, 'WebSocket upgrade failed'))
-    const refusal = isFull() ? '503 Service Unavailable' : refusalOf(request, config)
+    const refusal = isFull() ? '503 Service Unavailable' : refusalOf(request, socket, config)
     if (refusal !== undefined) return refuseUpgrade(socket, refusal)
     server.handleUpgrade(request, socket, head, (client) => accept(createWebSocketTransport(client, request.socket.remoteAddress ?? '')))
   })
@@ -70,17 +111,21 @@ function refuseUpgrade(socket: Duplex, status: string): void {
 }
 
 /** The status line with which an upgrade is refused. */
-function refusalOf({ url = '', headers }: IncomingMessage, config: Config): string | undefined {
+function refusalOf({ url = '', headers }: IncomingMessage, socket: Duplex, config: Config): string | undefined {
   if (url.split('?')[0] !== '/mqtt') return '404 Not Found'
   const offered = (headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim())
   if (!subprotocols.some((name) => offered.includes(name))) return '400 Bad Request' // [MQTT-6.0.0-3]
-  return isOriginAllowed(headers.origin, headers.host, config.allowedOrigins) ? undefined : '403 Forbidden'
+  const { origin, host } = headers
+  // A program sends no Origin.
+  if (origin === undefined || config.allowedOrigins.includes(origin)) return undefined
+  return isOwnOrigin(origin, host, socket instanceof TLSSocket) ? undefined : '403 Forbidden'
 }
 
-/** A page may open a WebSocket only from the server's own origin or a listed one; programs send no Origin. */
-function isOriginAllowed(origin: string | undefined, host: string | undefined, allowed: readonly string[]): boolean {
-  if (origin === undefined || allowed.includes(origin)) return true
-  return URL.canParse(origin) && new URL(origin).host === host
+/** Without TLS the scheme says nothing: a proxy in front may speak it. */
+function isOwnOrigin(origin: string, host: string | undefined, isTls: boolean): boolean {
+  if (!URL.canParse(origin)) return false
+  const url = new URL(origin)
+  return url.host === host && (url.protocol === 'https:' || !isTls)
 }
 
 function listenOn(server: Server, port: number, host: string): Promise<number> {

@@ -26,7 +26,7 @@ export function createMetrics() {
       refused: sends.labels('refused'),
       failed: sends.labels('failed'),
     },
-    connections: { tcp: connections.labels('tcp'), ws: connections.labels('ws') },
+    connections: { tcp: connections.labels('tcp'), tls: connections.labels('tls'), ws: connections.labels('ws') },
     delivered: new Counter({ name: 'parley_deliveries_total', help: 'Messages offered to live sessions', registers }),
     replayed: new Counter({ name: 'parley_replayed_total', help: 'Messages sent from the log to sessions that were behind', registers }),
     refusedConnects: new Counter({ name: 'parley_connects_refused_total', help: 'Connects refused', labelNames: ['reason'], registers }),

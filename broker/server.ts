@@ -7,6 +7,7 @@ import { builtInPlugins } from '../plugins/index.js'
 import { createAdminApi } from './admin-api.js'
 import { createAdmission, ensureUser } from './admission.js'
 import { AedesAdapter } from './aedes-adapter.js'
+import { Certificate } from './certificate.js'
 import { type Config, readConfig } from './config.js'
 import { safeSecretBytesMin } from './config-settings.js'
 import { Connection, type ConnectionWorld } from './connection.js'
@@ -35,10 +36,15 @@ export interface ServerOptions extends Partial<Config> {
 
 export interface Server {
   readonly config: Config
-  readonly mqttPort: number
+  /** Undefined when it is off. */
+  readonly mqttPort: number | undefined
+  /** Undefined without TLS. */
+  readonly mqttsPort: number | undefined
   readonly httpPort: number
   /** Makes users known, as a first connect would. */
   ensureUsers(users: readonly string[]): Promise<void>
+  /** Reads the files of the TLS certificate again, now; without TLS nothing happens. */
+  reloadCertificate(): void
   /** Drains: accepts nothing new, finishes what is queued, writes cursors, closes sessions and store. Idempotent. */
   close(): Promise<void>
 }
@@ -63,6 +69,10 @@ export async function createServer({ plugins: further = [], logger: givenLogger,
 function withSecret(config: Config): Config {
   if (config.jwtSecret !== undefined || config.jwtPublicKey !== undefined || config.jwksUrl !== undefined) return config
   return { ...config, jwtSecret: loadSecret(config.dataDir).secret }
+}
+
+function createCertificate({ tlsCert, tlsKey }: Config, logger: Logger): Certificate | undefined {
+  return tlsCert === undefined || tlsKey === undefined ? undefined : new Certificate({ cert: tlsCert, key: tlsKey }, logger)
 }
 
 async function start(config: Config, logger: Logger, further: readonly PluginFactory[], undo: (() => Promise<unknown>)[]): Promise<Server> {
@@ -122,6 +132,8 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     },
   }
 
+  const certificate = createCertificate(config, logger)
+  undo.push(async () => certificate?.stop())
   let isDraining = false
   const groupWorld: GroupWorld = { log, directory: store.directory, membersMax: config.groupMembersMax, now: Date.now }
   const http = createHttp({
@@ -129,6 +141,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     logger,
     metrics,
     plugins,
+    certificate,
     notReady: createReadiness({ log, store, isDraining: () => isDraining }),
     admin: createAdminApi({
       config,
@@ -151,6 +164,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     config,
     logger,
     http: http.server,
+    certificate,
     connections: () => connections.size,
     accept(transport) {
       metrics.connections[transport.kind].inc()
@@ -160,7 +174,8 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   undo.push(async () => listeners.stop())
   await http.listen({ host: config.host, port: config.httpPort })
   const httpPort = (http.server.address() as { port: number }).port
-  logger.info({ mqttPort: listeners.mqttPort, httpPort, host: config.host }, 'listening')
+  const { mqttPort, mqttsPort } = listeners
+  logger.info({ mqttPort, mqttsPort, httpPort, host: config.host }, 'listening')
 
   const drain = async (): Promise<void> => {
     isDraining = true
@@ -171,15 +186,18 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     await http.close()
     await adapter.close()
     deadlines.stop()
+    certificate?.stop()
     await store.close()
     logger.info('drained')
   }
   let closing: Promise<void> | undefined
   return {
     config,
-    mqttPort: listeners.mqttPort,
+    mqttPort,
+    mqttsPort,
     httpPort,
     ensureUsers: async (users) => void (await Promise.all(users.map((user) => ensureUser(store, user)))),
+    reloadCertificate: () => certificate?.reload(),
     close: () => {
       closing ??= drain()
       return closing

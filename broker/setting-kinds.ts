@@ -54,6 +54,19 @@ export function integer(wording: Wording, fallback: number, from: number, to: nu
   }
 }
 
+/** A TCP port; `off` is undefined. */
+export function port(wording: Wording, fallback: number): Setting<number | undefined> {
+  const number = integer(wording, fallback, 0, 65_535)
+  return {
+    ...number,
+    optional: true,
+    allowed: `${number.allowed}, or off`,
+    parse: (text) => (text === 'off' ? undefined : number.parse(text)),
+    print: (value) => (value === undefined ? 'off' : number.print(value)),
+    check: sound,
+  }
+}
+
 export function text(wording: Wording, fallback: string, pattern: RegExp, allowed: string): Setting<string> {
   const schema = Type.String({ pattern: pattern.source })
   return { ...plain, ...wording, schema, default: fallback, allowed }

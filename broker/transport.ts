@@ -1,5 +1,5 @@
 /**
- * A byte pipe to one client, over TCP or WebSocket, as the connection needs it: no stream, no object per packet.
+ * A byte pipe to one client, over TCP, TLS or WebSocket, as the connection needs it: no stream, no object per packet.
  * `write` never blocks and never throws; what the peer does not read is counted by `unsentBytes`.
  */
 import type { Socket } from 'node:net'
@@ -14,7 +14,8 @@ export interface TransportEvents {
 }
 
 export interface Transport {
-  readonly kind: 'tcp' | 'ws'
+  /** A WebSocket is one with and without TLS below. */
+  readonly kind: 'tcp' | 'tls' | 'ws'
   /** Address of the peer, for logs and limits. */
   readonly address: string
   readonly unsentBytes: number
@@ -29,9 +30,10 @@ export interface Transport {
 
 const endGraceMs = 1000
 
-export function createTcpTransport(socket: Socket): Transport {
-  const tcp: Transport = {
-    kind: 'tcp',
+/** A TLS socket behaves like the TCP socket below it: what is encrypted and not yet sent counts as unsent. */
+export function createSocketTransport(socket: Socket, kind: 'tcp' | 'tls'): Transport {
+  return {
+    kind,
     address: socket.remoteAddress ?? '',
     get unsentBytes() {
       return socket.writableLength
@@ -63,7 +65,6 @@ export function createTcpTransport(socket: Socket): Transport {
       socket.destroy()
     },
   }
-  return tcp
 }
 
 export function createWebSocketTransport(ws: WebSocket, address: string): Transport {

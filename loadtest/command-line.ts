@@ -16,14 +16,11 @@ function withCommonOptions(command: Command): Command {
     .option('--drain <n>', 'seconds in which everything outstanding must arrive', '30')
     .option('--runs <n>', 'how often; medians are reported', '1')
     .option('--processes <n>', 'load processes', '1')
-    .option(
-      '--transport <name>',
-      `${transports.join(', ')}; tls only together with --url mqtts://…, as the server that is started has none`,
-    )
+    .option('--transport <name>', `${transports.join(', ')} (default: that of --url, or tcp)`)
     .option('--persistent', 'sessions with clean=false, on every broker')
     .option('--against <broker>', `the same load on a yardstick, in turns: ${peerNames.join(', ')}; may be repeated`, collect, [])
     .option('--peer-only <broker>', 'only the yardstick')
-    .option('--url <url>', 'a Parley that runs already: mqtt://, mqtts:// or ws://host:port; leaves the users of the load behind')
+    .option('--url <url>', 'a Parley that runs already: mqtt://, mqtts://, ws:// or wss://host:port; leaves the users of the load behind')
     .option('--secret <secret>', 'its PARLEY_JWT_SECRET')
     .option('--ca <file>', 'PEM of the authority that signed its certificate')
     .option('--insecure', 'take any certificate')

@@ -182,13 +182,7 @@ function parseBrokers(raw: RawOptions): Pick<LoadOptions, 'against' | 'transport
   const wanted = raw.transport === undefined ? undefined : parseName('--transport', raw.transport, transports)
   const transport = wanted ?? running?.transport ?? 'tcp'
   if (running !== undefined && running.transport !== transport) throw new Error(`--transport is ${transport}, but --url is ${raw.url}`)
-  if (transport === 'tls' && running === undefined) {
-    throw new Error(
-      '--transport tls needs --url mqtts://…: the server that this tool starts speaks no TLS, give one behind a proxy that does',
-    )
-  }
   const against = raw.against.flatMap((value) => value.split(',')).map((value) => parseName('--against', value, peerNames))
-  if (transport === 'tls' && against.length > 0) throw new Error('--against: the yardsticks speak no TLS, so there is nothing to compare')
   const brokers: Pick<LoadOptions, 'against' | 'transport'> & Partial<LoadOptions> = { against, transport }
   if (running !== undefined) brokers.running = running
   if (raw.peerOnly !== undefined) brokers.peerOnly = parseName('--peer-only', raw.peerOnly, peerNames)

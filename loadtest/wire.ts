@@ -1,13 +1,16 @@
 /**
- * The byte pipe under a load client: TCP, TLS, or MQTT in WebSocket frames over TCP. All TCP connections of a process share one
+ * The byte pipe under a load client: TCP, TLS, or MQTT in WebSocket frames over either. All TCP connections of a process share one
  * read buffer, so the bytes given to `data` are only valid during the call.
  */
-import { connect as connectTcp, type Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
+import { connect as connectTcp, isIP, type Socket } from 'node:net'
+import { connect as connectTls, createSecureContext, type SecureContext } from 'node:tls'
 import { createWebSocketWire } from './web-socket-wire.js'
 
-export const transports = ['tcp', 'ws', 'tls'] as const
+export const transports = ['tcp', 'tls', 'ws', 'wss'] as const
 export type Transport = (typeof transports)[number]
+
+export const isSecure = (transport: Transport): boolean => transport === 'tls' || transport === 'wss'
+export const isWebSocket = (transport: Transport): boolean => transport === 'ws' || transport === 'wss'
 
 /** Where the broker is and how it is spoken to. */
 export interface Endpoint {
@@ -47,10 +50,11 @@ const readBytes = 64 * 1024
 const readBuffer = Buffer.allocUnsafeSlow(readBytes)
 
 export function createWire(endpoint: Endpoint, events: WireEvents): Wire {
-  if (endpoint.transport === 'tls') return wireOver(openTls(endpoint, events), events, 'copies')
-  if (endpoint.transport === 'ws')
-    return createWebSocketWire(endpoint, events, (inner) => wireOver(openTcp(endpoint, inner), inner, 'copies'))
-  return wireOver(openTcp(endpoint, events), events, 'shares')
+  const isTls = isSecure(endpoint.transport)
+  const open = (events: WireEvents, writing: 'shares' | 'copies'): Wire =>
+    isTls ? tlsWire(endpoint, events) : wireOver(openTcp(endpoint, events), events, writing)
+  if (isWebSocket(endpoint.transport)) return createWebSocketWire(endpoint, events, (inner) => open(inner, 'copies'))
+  return open(events, 'shares')
 }
 
 function openTcp({ host, port, localAddress }: Endpoint, events: WireEvents): Socket {
@@ -64,12 +68,18 @@ function openTcp({ host, port, localAddress }: Endpoint, events: WireEvents): So
   return socket
 }
 
-function openTls({ host, port, ca, insecure }: Endpoint, events: WireEvents): Socket {
-  const trust = ca === undefined ? {} : { ca }
-  const socket = connectTls({ host, port, ...trust, rejectUnauthorized: insecure !== true })
-  socket.setNoDelay(true)
+/** One for all connections of the process: reading the authorities takes longer than a handshake. */
+let trust: { ca: string | undefined; context: SecureContext } | undefined
+
+function tlsWire({ host, port, localAddress, ca, insecure }: Endpoint, events: WireEvents): Wire {
+  if (trust === undefined || trust.ca !== ca) trust = { ca, context: createSecureContext(ca === undefined ? {} : { ca }) }
+  const from = localAddress === undefined ? {} : { localAddress }
+  const tcp = connectTcp({ host, port, ...from, noDelay: true })
+  const name = isIP(host) === 0 ? { servername: host } : {}
+  const socket = connectTls({ socket: tcp, host, ...name, secureContext: trust.context, rejectUnauthorized: insecure !== true })
   socket.on('data', (chunk: Buffer) => events.data(chunk, chunk.length))
-  return socket
+  tcp.on('error', (error) => socket.destroy(error))
+  return { ...wireOver(socket, events, 'copies'), reset: () => void tcp.resetAndDestroy() }
 }
 
 /** With `copies` what is written does not leave at once from the caller's buffer. */

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Aedes } from 'aedes'
 import t, { type Test } from 'tap'
 import { AedesStream } from '../broker/aedes-stream.js'
-import { createServer, type Server } from '../broker/server.js'
+import { createServer } from '../broker/server.js'
 import * as packets from './helper/packets.js'
 import { connectRaw } from './helper/raw-client.js'
 
@@ -57,7 +57,7 @@ t.test('a client of Aedes has the private parts, and its connect goes in the ord
   t.strictSame(sent[0], Buffer.from([0x20, 2, 0, 0]))
 })
 
-async function serve(t: Test): Promise<Server> {
+async function serve(t: Test): Promise<{ port: number }> {
   const dataDir = await mkdtemp(join(tmpdir(), 'parley-adapter-'))
   const topics = [{ topic: '#', publish: true, subscribe: true }]
   const server = await createServer({
@@ -73,11 +73,11 @@ async function serve(t: Test): Promise<Server> {
     await server.close()
     await rm(dataDir, { recursive: true, force: true })
   })
-  return server
+  return { port: server.mqttPort ?? 0 }
 }
 
 t.test('packet ids of application messages lie in the upper half, also behind a long queue', async (t) => {
-  const { mqttPort: port } = await serve(t)
+  const { port } = await serve(t)
   const publisher = await connectRaw({ port, clientId: 'publisher' })
   const receiver = await connectRaw({ port, clientId: 'receiver', clean: false, autoAck: false })
   await receiver.subscribe(['queue', 1])
@@ -95,7 +95,7 @@ t.test('packet ids of application messages lie in the upper half, also behind a 
 })
 
 t.test('a message that a later one overtakes is not lost (aedes#994)', async (t) => {
-  const { mqttPort: port } = await serve(t)
+  const { port } = await serve(t)
   const publisher = await connectRaw({ port, clientId: 'publisher' })
   const receiver = await connectRaw({ port, clientId: 'receiver' })
   await receiver.subscribe(['slow', 1], ['fast', 0])

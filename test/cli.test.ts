@@ -113,13 +113,22 @@ t.test('the help and the version are no mistakes', async (t) => {
 })
 
 t.test('the banner shows tokens only on loopback with a secret', async (t) => {
-  const facts = { mqttPort: 1, httpPort: 2, command: 'parley' }
+  const facts = { mqttPort: 1, mqttsPort: undefined, httpPort: 2, command: 'parley' }
   const local = await createBanner({ ...facts, config: readConfig({}), secret })
   t.match(local, /http:\/\/127\.0\.0\.1:2\/\n/)
   t.match(local, /mosquitto_sub -h 127\.0\.0\.1 -p 1 -u bob -P 'ey[^']+' -i phone -t 'u\/bob\/#' -q 1 -v\n/)
   t.match(local, /mosquitto_pub -h 127\.0\.0\.1 -p 1 -u alice -P 'ey[^']+' -i laptop -t u\/bob\/msg -q 1 -m 'hello'\n/)
   t.match(local, /npx mqtt sub .*\n\n.*npx mqtt pub /)
   t.match(await createBanner({ ...facts, config: readConfig({ PARLEY_HOST: '::1' }), secret }), /http:\/\/\[::1\]:2\/\n(.*\n)*.*-h ::1 /)
+  const secure = await createBanner({ ...facts, mqttsPort: 3, config: readConfig({}), secret })
+  t.match(
+    secure,
+    /https:\/\/127\.0\.0\.1:2\/\n.*127\.0\.0\.1:1 {3}over TLS: 127\.0\.0\.1:3 {3}over WebSocket: wss:\/\/127\.0\.0\.1:2\/mqtt\n/,
+  )
+  t.match(secure, /https:\/\/127\.0\.0\.1:2\/#user=alice&token=(.*\n)*.*mosquitto_sub -h 127\.0\.0\.1 -p 1 /)
+  const onlyTls = await createBanner({ ...facts, mqttPort: undefined, mqttsPort: 3, config: readConfig({}), secret })
+  t.match(onlyTls, /MQTT {8}over TLS: 127\.0\.0\.1:3 /)
+  t.notMatch(onlyTls, /mosquitto|undefined/)
   const open = await createBanner({ ...facts, config: readConfig({ PARLEY_HOST: '0.0.0.0', PARLEY_JWT_SECRET: secret }), secret })
   t.match(open, /http:\/\/localhost:2\/\n(.*\n)*.*parley token alice/)
   t.notMatch(open, /ey[A-Z]/)

@@ -8,6 +8,7 @@ import { settings } from '../broker/config-settings.js'
 import { createLogger } from '../broker/logger.js'
 import { loadSecret, SecretError } from '../broker/secret.js'
 import type { Setting } from '../broker/setting-kinds.js'
+import { makeCertificate } from '../loadtest/peers/certificate.js'
 
 const table = Object.entries(settings) as [keyof Config, Setting<unknown>][]
 const secret = 'a-secret-of-at-least-thirty-two-bytes'
@@ -29,6 +30,7 @@ t.test('without any setting everything has its default', async (t) => {
   t.match(config, {
     host: '127.0.0.1',
     mqttPort: 1883,
+    mqttsPort: 8883,
     httpPort: 8080,
     dataDir: './data',
     jwtSecret: undefined,
@@ -131,9 +133,36 @@ t.test('each faulty value is refused', async (t) => {
     ['PARLEY_JWT_PUBLIC_KEY', './no/such/key.pem', /file "\.\/no\/such\/key\.pem" cannot be read \(ENOENT\)/],
     ['PARLEY_JWT_PUBLIC_KEY', '-----BEGIN PUBLIC KEY-----\nrubbish\n-----END PUBLIC KEY-----', /cannot be read as a PEM/],
     ['PARLEY_PACKET_BYTES_MAX', '65536', /at least 256 more than PARLEY_PAYLOAD_BYTES_MAX \(65536\)/],
-    ['PARLEY_HTTP_PORT', '1883', /both 1883/],
+    ['PARLEY_HTTP_PORT', '1883', /PARLEY_MQTT_PORT and PARLEY_HTTP_PORT are both 1883/],
+    ['PARLEY_MQTT_PORT', 'off', /is off: that needs PARLEY_TLS_CERT and PARLEY_TLS_KEY/],
+    ['PARLEY_MQTTS_PORT', 'off', /0 to 65535/],
+    ['PARLEY_TLS_CERT', './no/such/cert.pem', /set without PARLEY_TLS_KEY/],
+    ['PARLEY_TLS_KEY', './no/such/key.pem', /set without PARLEY_TLS_CERT/],
   ]
   for (const [name, value, allowed] of faulty) t.match(faults({ [name]: value }), [allowed], `${name}=${value}`)
+})
+
+t.test('with a certificate there are three ports, and the plain one can be off', async (t) => {
+  const { cert, key } = makeCertificate()
+  const dir = t.testdir({ cert, key })
+  const tls = { PARLEY_TLS_CERT: join(dir, 'cert'), PARLEY_TLS_KEY: join(dir, 'key') }
+  const config = readConfig({ ...tls, PARLEY_MQTT_PORT: 'off' })
+  t.match(config, { mqttPort: undefined, mqttsPort: 8883, tlsCert: join(dir, 'cert'), tlsKey: join(dir, 'key') })
+  t.match(describeConfig(config), /^PARLEY_MQTT_PORT=off$/m)
+  t.match(describeConfig(config), new RegExp(`^PARLEY_TLS_KEY=${join(dir, 'key')}$`, 'm'))
+  t.same(readConfig({}, config), config)
+  t.match(faults({ ...tls, PARLEY_MQTTS_PORT: '8080' }), [/PARLEY_MQTTS_PORT and PARLEY_HTTP_PORT are both 8080/])
+  t.match(faults({ ...tls, PARLEY_MQTTS_PORT: '1883', PARLEY_HTTP_PORT: '1883' }), [
+    /MQTT_PORT and .*MQTTS/,
+    /MQTT_PORT and .*HTTP/,
+    /MQTTS_PORT and/,
+  ])
+  t.same(faults({ ...tls, PARLEY_MQTTS_PORT: '0', PARLEY_MQTT_PORT: '0', PARLEY_HTTP_PORT: '0' }), [])
+  t.same(faults({ PARLEY_MQTTS_PORT: '8080' }), [], 'without a certificate nobody listens there')
+  t.match(faults({ ...tls, PARLEY_TLS_KEY: join(dir, 'none'), PARLEY_WINDOW: '0' }), [
+    /PARLEY_WINDOW/,
+    /PARLEY_TLS_KEY is ".*none": .*ENOENT/,
+  ])
 })
 
 t.test('rules for topics are checked', async (t) => {

@@ -108,9 +108,13 @@ t.test('flags of the further scenarios', async (t) => {
     transport: 'tls',
     running: { port: 8883 },
   })
+  t.match(parseOptions('direct', { ...raw, against: ['mosquitto'], url: 'wss://chat.example.org/other', secret: 'x' }), {
+    transport: 'wss',
+    running: { port: 443, path: '/other' },
+    against: ['mosquitto'],
+  })
   const wrong: [Partial<RawOptions>, RegExp][] = [
-    [{ transport: 'tls', against: [] }, /--transport tls needs --url mqtts/],
-    [{ transport: 'udp' }, /--transport is udp; there are tcp, ws, tls/],
+    [{ transport: 'udp' }, /--transport is udp; there are tcp, tls, ws, wss/],
     [{ transport: 'tcp', url: 'ws://x', secret: 'x' }, /--transport is tcp, but --url is ws:\/\/x/],
     [{ url: 'http://x', secret: 'x' }, /must look like mqtt:/],
     [{ rate: '0' }, /--rate is 0/],

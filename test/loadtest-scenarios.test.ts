@@ -1,28 +1,11 @@
 /** The load tool as a program on a real Parley: each scenario with few clients, over TCP and WebSocket, with its figures and a clean audit. */
-import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import type { Figures } from '../loadtest/figures.js'
-
-const main = fileURLToPath(new URL('../loadtest/main.js', import.meta.url))
-
-async function figuresOf(line: string): Promise<Figures> {
-  const child = spawn(process.execPath, [main, ...line.split(' '), '--json', '-'])
-  let [stdout, stderr] = ['', '']
-  child.stdout.on('data', (chunk: Buffer) => {
-    stdout += chunk.toString()
-  })
-  child.stderr.on('data', (chunk: Buffer) => {
-    stderr += chunk.toString()
-  })
-  const code = await new Promise((resolve) => child.on('close', resolve))
-  if (code !== 0) throw new Error(`loadtest ${line} ended with ${code}:\n${stderr}`)
-  return JSON.parse(stdout).brokers[0].runs[0] as Figures
-}
+import { figuresOf } from './helper/load-run.js'
 
 t.test('direct at a rate, over WebSocket, with an HTML report', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'parley-test-'))

@@ -5,5 +5,5 @@ import { startOpenServer } from './helper/open-server.js'
 
 t.test('malformed packets', async (t) => {
   const server = await startOpenServer(t)
-  await testMalformed(t, { label: 'Parley', port: server.mqttPort, wsPort: server.httpPort })
+  await testMalformed(t, { label: 'Parley', port: server.mqttPort ?? 0, wsPort: server.httpPort })
 })

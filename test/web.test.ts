@@ -173,8 +173,8 @@ if (executablePath === undefined) {
 
   t.test('the links of the banner sign in, also in a tab that is open', async (t) => {
     const stage = await Stage.open(t)
-    const { config, mqttPort, httpPort } = stage.server
-    const banner = await createBanner({ config, mqttPort, httpPort, secret: jwtSecret, command: 'parley' })
+    const { config, mqttPort, mqttsPort, httpPort } = stage.server
+    const banner = await createBanner({ config, mqttPort, mqttsPort, httpPort, secret: jwtSecret, command: 'parley' })
     const links = banner.match(/http\S+#user=\S+/g) ?? []
     t.equal(links.length, 2)
     const person = await stage.tab()

@@ -25,7 +25,10 @@ export type PeerName = (typeof peerNames)[number]
 export const loopback = '127.0.0.1'
 export const webSocketPath = '/mqtt'
 
-export const localEndpoint = (transport: Transport, port: number): Endpoint => ({ transport, host: loopback, port, path: webSocketPath })
+export function localEndpoint(transport: Transport, port: number, ca: string | undefined): Endpoint {
+  const endpoint: Endpoint = { transport, host: loopback, port, path: webSocketPath }
+  return ca === undefined ? endpoint : { ...endpoint, ca }
+}
 
 const startMs = 30_000
 const stopMs = 10_000

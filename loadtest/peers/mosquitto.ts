@@ -3,8 +3,9 @@ import { spawn } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Transport } from '../wire.js'
+import { isSecure, isWebSocket, type Transport } from '../wire.js'
 import { type Broker, type Child, collectOutput, endProcess, freePort, localEndpoint, loopback, ownBroker, whenReady } from './broker.js'
+import { makeCertificate, writeCertificate } from './certificate.js'
 import { canConnect } from './redis.js'
 
 const settings = ['allow_anonymous true', 'max_inflight_messages 0', 'max_queued_messages 0', 'set_tcp_nodelay true', 'persistence false']
@@ -13,8 +14,17 @@ export async function startMosquitto(transport: Transport): Promise<Broker> {
   const port = await freePort()
   const folder = await mkdtemp(join(tmpdir(), 'parley-loadtest-'))
   const file = join(folder, 'mosquitto.conf')
-  const protocol = transport === 'ws' ? ['protocol websockets'] : []
-  await writeFile(file, [`listener ${port} ${loopback}`, ...protocol, ...settings, ''].join('\n'))
+  const made = isSecure(transport) ? makeCertificate() : undefined
+  // Started by root it would change its user first, who may not use the folder.
+  const lines = ['user root', `listener ${port} ${loopback}`]
+  if (isWebSocket(transport)) lines.push('protocol websockets')
+  if (made !== undefined) {
+    const { certFile, keyFile } = await writeCertificate(folder, made)
+    lines.push(`certfile ${certFile}`, `keyfile ${keyFile}`)
+  }
+  // Version 2.0.11 ends when all its listeners are for WebSocket.
+  if (isWebSocket(transport)) lines.push(`listener 0 ${join(folder, 'mqtt.sock')}`)
+  await writeFile(file, [...lines, ...settings, ''].join('\n'))
   const path = `${process.env.PATH ?? ''}:/usr/sbin:/usr/local/sbin`
   const start = async (): Promise<Child> => {
     const child = spawn('mosquitto', ['-c', file], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, PATH: path } })
@@ -28,5 +38,5 @@ export async function startMosquitto(transport: Transport): Promise<Broker> {
     return { process: child, printed }
   }
   const cleanUp = (): Promise<void> => rm(folder, { recursive: true, force: true })
-  return ownBroker({ endpoint: localEndpoint(transport, port), dialect: 'plain', secret: '', start, cleanUp })
+  return ownBroker({ endpoint: localEndpoint(transport, port, made?.cert), dialect: 'plain', secret: '', start, cleanUp })
 }

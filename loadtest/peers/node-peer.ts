@@ -1,8 +1,15 @@
-/** Starts the yardsticks that are Node modules of this folder. They get their ports as arguments and say over IPC when they listen. */
+/**
+ * Starts the yardsticks that are Node modules of this folder. They get their ports, and the folder of a certificate when they shall speak
+ * TLS, as arguments and say over IPC when they listen.
+ */
 import { fork } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Transport } from '../wire.js'
+import { isSecure, isWebSocket, type Transport } from '../wire.js'
 import { type Broker, type Child, collectOutput, endProcess, freePort, localEndpoint, ownBroker, whenReady } from './broker.js'
+import { makeCertificate, writeCertificate } from './certificate.js'
 import { startRedis } from './redis.js'
 
 export type NodePeerName = 'aedes' | 'aedes-redis' | 'sink'
@@ -24,16 +31,22 @@ async function startChild(module: string, args: string[], nodeArgs: string[]): P
 }
 
 export async function startNodePeer(name: NodePeerName, nodeArgs: string[], transport: Transport): Promise<Broker> {
-  if (transport === 'ws' && name === 'sink') throw new Error('the sink speaks TCP only; take --transport tcp')
+  if (isWebSocket(transport) && name === 'sink') throw new Error('the sink speaks no WebSocket; take --transport tcp or tls')
   const [tcpPort, wsPort] = [await freePort(), await freePort()]
-  const endpoint = localEndpoint(transport, transport === 'ws' ? wsPort : tcpPort)
   const redis = name === 'aedes-redis' ? await startRedis() : undefined
+  const made = isSecure(transport) ? makeCertificate() : undefined
+  const folder = made === undefined ? undefined : await mkdtemp(join(tmpdir(), 'parley-loadtest-'))
+  if (made !== undefined && folder !== undefined) await writeCertificate(folder, made)
+  const endpoint = localEndpoint(transport, isWebSocket(transport) ? wsPort : tcpPort, made?.cert)
   return ownBroker({
     endpoint,
     dialect: 'plain',
     secret: '',
     otherPids: redis === undefined ? [] : [redis.pid],
-    start: () => startChild(name, [tcpPort, wsPort, redis?.port ?? 0].map(String), nodeArgs),
-    cleanUp: async () => redis?.stop(),
+    start: () => startChild(name, [...[tcpPort, wsPort, redis?.port ?? 0].map(String), folder ?? ''], nodeArgs),
+    async cleanUp() {
+      await redis?.stop()
+      if (folder !== undefined) await rm(folder, { recursive: true, force: true })
+    },
   })
 }

@@ -1,8 +1,9 @@
 /**
- * A low-level MQTT 3.1.1 client for tests, over TCP or WebSocket: it sends whatever bytes it is given and keeps every
+ * A low-level MQTT 3.1.1 client for tests, over TCP, TLS or WebSocket: it sends whatever bytes it is given and keeps every
  * packet that arrives. It never retries and never reconnects; it acknowledges only while `autoAck` is true.
  */
 import { connect as connectTcp, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import { parser as createParser, type Packet, type PacketCmd } from 'mqtt-packet'
 import { WebSocket } from 'ws'
 import * as packets from './packets.js'
@@ -14,7 +15,9 @@ export type Message = PacketOf<'publish'>
 export interface LinkOptions {
   port: number
   host?: string
-  transport?: 'tcp' | 'ws'
+  transport?: 'tcp' | 'tls' | 'ws'
+  /** TLS only: who signed the server's certificate, as PEM. */
+  ca?: string
   /** WebSocket only. */
   path?: string
   subprotocols?: string[]
@@ -48,19 +51,21 @@ interface LinkEvents {
   close(): void
 }
 
-function openTcp({ port, host = '127.0.0.1' }: LinkOptions, events: LinkEvents): Promise<Link> {
+function openSocket({ port, host = '127.0.0.1', transport, ca }: LinkOptions, events: LinkEvents): Promise<Link> {
   return new Promise((resolve, reject) => {
-    const socket: Socket = connectTcp({ port, host, noDelay: true })
+    const tcp: Socket = connectTcp({ port, host, noDelay: true })
+    const isTls = transport === 'tls'
+    const socket = isTls ? connectTls({ socket: tcp, host, ...(ca === undefined ? {} : { ca }) }) : tcp
     socket.on('error', reject) // after the connect a reset is reported here, too: 'close' follows
     socket.on('data', events.data)
     socket.on('close', events.close)
-    socket.on('connect', () =>
+    socket.on(isTls ? 'secureConnect' : 'connect', () =>
       resolve({
         write: (chunk) => socket.write(chunk),
         pause: () => socket.pause(),
         resume: () => socket.resume(),
         end: () => socket.end(),
-        reset: () => socket.resetAndDestroy(),
+        reset: () => tcp.resetAndDestroy(),
         webSocket: undefined,
       }),
     )
@@ -134,7 +139,7 @@ export class RawClient {
     const closed = new Promise<void>((resolve) => {
       onClose = resolve
     })
-    const open = options.transport === 'ws' ? openWebSocket : openTcp
+    const open = options.transport === 'ws' ? openWebSocket : openSocket
     const link = await open(options, { data: (chunk) => parser.parse(chunk), close: () => onClose?.() })
     client = new RawClient(link, closed, options.autoAck ?? true)
     parser.on('error', (error: Error) => {

@@ -40,7 +40,7 @@ export class Stage implements ActorWorld {
   ) {}
 
   get mqttPort(): number {
-    return this.server.mqttPort
+    return this.server.mqttPort ?? 0
   }
 
   get httpPort(): number {
