@@ -1,5 +1,5 @@
 /**
- * Who may connect: verifies the token of a CONNECT, makes the user known, and opens the session. Called by the Aedes adapter
+ * Who may connect: verifies the token of a CONNECT, makes the user known, and opens the session. Called by the connection
  * between CONNECT and CONNACK. Fails closed, within a bounded time.
  */
 import { randomUUID } from 'node:crypto'
@@ -55,7 +55,8 @@ export function createAdmission(world: AdmissionWorld) {
   }
 
   /** The CONNACK code. Afterwards the connection has its caller, identity and session. */
-  const admit = async (connection: Connection, username: string | undefined, password: string | undefined): Promise<number> => {
+  const admit = async (connection: Connection, password: string | undefined): Promise<number> => {
+    const username = connection.connect?.username
     if (username === undefined) return admitAnonymous(connection)
     const { clientId = '', clean = true } = connection.connect ?? {}
     const device = clientId || unnamed()
@@ -78,9 +79,9 @@ export function createAdmission(world: AdmissionWorld) {
     return serverUnavailable
   }
 
-  return async (connection: Connection, username: string | undefined, password: string | undefined): Promise<number> => {
+  return async (connection: Connection, password: string | undefined): Promise<number> => {
     try {
-      return await admit(connection, username, password)
+      return await admit(connection, password)
     } catch (error) {
       if (connection.isClosed) return serverUnavailable
       logger.error({ err: error, ...connection.description() }, 'a connect could not be handled')

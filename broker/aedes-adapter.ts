@@ -13,6 +13,7 @@ import type { Config } from './config.js'
 import type { Connection } from './connection.js'
 import { hubPacketIdMax } from './in-flight.js'
 import type { Logger } from './logger.js'
+import type { Connect } from './mqtt/validate.js'
 import type { Caller } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
 import { OpenTopicsPersistence } from './store/open-topics-persistence.js'
@@ -23,8 +24,6 @@ export interface AedesAdapterOptions {
   logger: Logger
   plugins: PluginHost
   store: Store
-  /** Verifies who connects and opens the session; the CONNACK code, 0 when welcome. */
-  admit(connection: Connection, username: string | undefined, password: string | undefined): Promise<number>
   /** A will on a chat topic, after its client was lost. */
   publishWill(caller: Caller, topic: string, payload: Buffer, retain: boolean): void
 }
@@ -105,17 +104,8 @@ export class AedesAdapter {
         inner.duplicates = noDuplicates
         callback(null, true)
       },
-      authenticate: (client, username, password, callback) => {
-        const connection = this.#connectionOf(client)
-        const code = connection === undefined ? Promise.resolve(3) : options.admit(connection, username, password?.toString())
-        code.then(
-          (returnCode) => {
-            if (returnCode === 0) callback(null, true)
-            else callback(Object.assign(new Error('refused'), { returnCode }), false)
-          },
-          callback as (error: Error) => void,
-        )
-      },
+      // The connection was admitted before Aedes hears of it.
+      authenticate: (client, _username, _password, callback) => callback(null, this.#connectionOf(client) !== undefined),
       authorizePublish: (client, packet, callback) => this.#authorizePublish(client, packet as AedesPublishPacket, callback),
       authorizeSubscribe: (client, sub, callback) => {
         const mayReceive = this.#mayReceive(client, sub)
@@ -147,7 +137,12 @@ export class AedesAdapter {
     return this.#connectionOf(client)?.caller
   }
 
-  /** A connection whose first packet is a valid CONNECT. */
+  /** True when a connection needs Aedes from its CONNECT on: for its will, or for what application topics hold of its session. */
+  isNeededBy({ username, clientId, willTopic }: Connect): boolean {
+    return username === undefined || willTopic !== undefined || (clientId !== '' && this.#persistence.holds(scopedId(username, clientId)))
+  }
+
+  /** A connection that was admitted; the first packet of the stream is a CONNECT of it. */
   handle(connection: Connection, stream: AedesStream): void {
     this.#connections.set(stream, connection)
     this.#broker.handle(stream as never)

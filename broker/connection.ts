@@ -1,12 +1,11 @@
 /**
  * One client's connection. Cuts what arrives into packets, refuses what MQTT does not allow, handles the chat packets
- * itself (PUBLISH on chat topics, PUBACK of the hub's messages, SUBSCRIBE to chat topics, PINGREQ) and gives the rest to Aedes
- * through an AedesStream. Guarantees: nothing is acknowledged before it is done; acknowledgements leave in order of arrival; memory
+ * itself (CONNECT, PUBLISH on chat topics, PUBACK of the hub's messages, SUBSCRIBE to chat topics, PINGREQ) and gives the rest to Aedes
+ * through an ApplicationLink. Guarantees: nothing is acknowledged before it is done; acknowledgements leave in order of arrival; memory
  * is bounded, before and after CONNECT; nothing is sent before CONNACK. Closing is done here and nowhere else.
  */
 import type { AedesAdapter } from './aedes-adapter.js'
-import { AedesStream } from './aedes-stream.js'
-import { ApplicationAcks } from './application-acks.js'
+import { ApplicationLink } from './application-link.js'
 import type { Config } from './config.js'
 import type { Deadlines, Watched } from './deadlines.js'
 import { type Refusal, refuse } from './errors.js'
@@ -16,7 +15,7 @@ import { Inbound } from './inbound.js'
 import { InboundQueue } from './inbound-queue.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
-import { ackBytes, connackBytes, type Frame, pingrespBytes } from './mqtt/encode.js'
+import { ackBytes, connackBytes, connectBytes, type Frame, pingrespBytes } from './mqtt/encode.js'
 import { PacketCutter } from './mqtt/packet-cutter.js'
 import { type Connect, ProtocolViolation, packetType, readAckId, readConnect, readSubscribe, readUnsubscribe } from './mqtt/validate.js'
 import { Outbox, pubackBytes } from './outbox.js'
@@ -37,6 +36,8 @@ export interface ConnectionWorld {
   hub: Hub
   plugins: PluginHost
   adapter: AedesAdapter
+  /** Verifies who connects and opens the session; the CONNACK code, 0 when welcome. */
+  admit(connection: Connection, password: string | undefined): Promise<number>
   deadlines: Deadlines
   topics: TopicCache
   onClosed(connection: Connection): void
@@ -44,8 +45,8 @@ export interface ConnectionWorld {
 
 /** A socket's `drain` is only to be counted on above what it takes without complaint. */
 const unsentBytesMin = 65_536
-/** Bytes that Aedes may leave unread; past it the socket is not read. */
-const aedesUnreadBytesMax = 1_048_576
+/** CONNACK code. */
+const welcome = 0
 /** A connection is looked at least this often. */
 const checkMs = 20_000
 
@@ -61,12 +62,10 @@ export class Connection implements Outlet, Watched {
   readonly world: ConnectionWorld
   readonly transport: Transport
   readonly #outbox: Outbox
-  #stream: AedesStream | undefined
+  #link: ApplicationLink | undefined
   #subscriptions: Subscriptions | undefined
   readonly #cutter: PacketCutter
   readonly #inbounds: InboundQueue
-  readonly #applicationAcks = new ApplicationAcks()
-  #beforeConnack: Buffer[] | undefined
   #heardMs = performance.now()
   readonly #sinceMs = performance.now()
   #stuck: { sinceMs: number; sentBytes: number } | undefined
@@ -91,6 +90,11 @@ export class Connection implements Outlet, Watched {
 
   get session(): Session | undefined {
     return this.opened?.session
+  }
+
+  get subscriptions(): Subscriptions {
+    this.#subscriptions ??= new Subscriptions(this)
+    return this.#subscriptions
   }
 
   get isClosed(): boolean {
@@ -165,27 +169,35 @@ export class Connection implements Outlet, Watched {
       case packetType.pubrel:
         return this.#released(bytes, at, start, end)
       case packetType.subscribe:
-        return this.#subscriptions?.subscribe(readSubscribe(bytes, start, end))
+        return this.subscriptions.subscribe(readSubscribe(bytes, start, end))
       case packetType.unsubscribe:
-        return this.#subscriptions?.unsubscribe(readUnsubscribe(bytes, start, end))
+        return this.subscriptions.unsubscribe(readUnsubscribe(bytes, start, end))
       case packetType.pingreq:
         return this.sendBytes(pingrespBytes)
       case packetType.disconnect:
-        return this.#give(bytes, at, end)
+        return this.#link === undefined ? this.close('disconnected') : this.#give(bytes, at, end)
       default:
         throw new ProtocolViolation('a second CONNECT [MQTT-3.1.0-2]')
     }
   }
 
-  /** To Aedes, as bytes of its own. */
   #give(bytes: Buffer, at: number, end: number): void {
-    const stream = this.#stream as AedesStream
-    stream.give(Buffer.from(bytes.subarray(at, end)))
-    if (stream.waitingBytes > aedesUnreadBytesMax) this.#hold()
+    this.giveToAedes(Buffer.from(bytes.subarray(at, end)))
   }
 
+  /** The bytes are Aedes' own from then on. */
   giveToAedes(packet: Buffer): void {
-    this.#stream?.give(packet)
+    if (this.isClosed) return
+    this.#link ??= this.#engage(connectBytes(this.connect as Connect))
+    this.#link.give(packet)
+    if (this.#link.isCongested) this.#hold()
+  }
+
+  #engage(connect: Buffer): ApplicationLink {
+    this.#hold()
+    const link = new ApplicationLink(this)
+    link.open(connect)
+    return link
   }
 
   #hold(): void {
@@ -195,7 +207,7 @@ export class Connection implements Outlet, Watched {
   }
 
   #release(): void {
-    if (!this.#cutter.isHeld || this.isClosed) return
+    if (!this.#cutter.isHeld || this.isClosed || this.#link?.isReady === false) return
     try {
       this.#cutter.release()
     } catch (error) {
@@ -207,60 +219,45 @@ export class Connection implements Outlet, Watched {
   // --- connecting -------------------------------------------------------------------------------------------------
 
   #connect(packet: Buffer, start: number): void {
-    const connect = readConnect(packet, start, packet.length)
+    const { connect, password } = readConnect(packet, start, packet.length)
     this.connect = connect
     // A client without id cannot come back for its session [MQTT-3.1.3-8].
     if (connect.clientId === '' && !connect.clean) throw new ProtocolViolation('a persistent session needs a client id [MQTT-3.1.3-8]', 2)
     this.state = 'connecting'
     this.#hold()
-    this.#beforeConnack = []
-    this.#stream = new AedesStream({
-      onPacket: (bytes) => this.#fromAedes(bytes),
-      onDestroy: (error) => this.close(error?.message ?? 'disconnected'),
-      onRead: () => {
-        if (this.state === 'open' && this.#inbounds.hasRoom(1)) this.#release()
-      },
-      // What waited for the session is bounded, and nothing is read from the client until it has left.
-      isCongested: () => this.state === 'open' && this.unsentBytes > this.world.config.socketBytesMax,
+    const { world } = this
+    void world.admit(this, password).then((code) => {
+      if (this.isClosed) return
+      if (code === welcome && world.adapter.isNeededBy(connect)) this.#link = this.#engage(packet)
+      else this.answerConnect(false, code)
+      if (this.#link === undefined) this.connected([])
     })
-    this.#subscriptions = new Subscriptions(this)
-    this.world.adapter.handle(this, this.#stream)
-    this.#stream.give(packet)
   }
 
-  /** CONNACK has left, and what application topics had waiting: everything may flow. Called by the adapter. */
-  connected(restored: readonly string[]): void {
+  /** `isPresent`: Aedes has a session; it knows only of application topics [MQTT-3.2.2-2]. */
+  answerConnect(isPresent: boolean, code: number): void {
     if (this.state !== 'connecting') return
-    this.state = 'open'
-    this.#subscriptions?.restored(restored)
-    this.#cutter.packetBytesMax = this.world.config.packetBytesMax
-    this.world.deadlines.watch(this, this.#nextCheckMs(performance.now()))
-    if (this.opened !== undefined) this.world.hub.start(this.opened)
-    this.world.plugins.connected(this.caller)
-    this.#release()
+    const present = code === welcome && (isPresent || this.opened?.present === true)
+    this.sendBytes(connackBytes(present ? 1 : 0, code))
+    if (code !== welcome) this.close('the connect was refused')
   }
 
-  #fromAedes(packet: Buffer): void {
-    if (this.state === 'closed') return
-    const type = (packet[0] as number) >> 4
-    if (type === 2) return this.#connack(packet)
-    if (this.#beforeConnack !== undefined) {
-      this.#beforeConnack.push(packet)
-      return
+  /**
+   * CONNACK has left, and what application topics had waiting: everything may flow. Called by the adapter for who has a link, also for one
+   * that was made later.
+   */
+  connected(restored: readonly string[]): void {
+    if (this.isClosed) return
+    this.#link?.ready()
+    if (restored.length > 0) this.subscriptions.restored(restored)
+    if (this.state === 'connecting') {
+      this.state = 'open'
+      this.#cutter.packetBytesMax = this.world.config.packetBytesMax
+      this.world.deadlines.watch(this, this.#nextCheckMs(performance.now()))
+      if (this.opened !== undefined) this.world.hub.start(this.opened)
+      this.world.plugins.connected(this.caller)
     }
-    if (type === 9) return this.#subscriptions?.granted(packet)
-    if (type === packetType.publish || type === packetType.pubrel) this.#applicationAcks.noteSent(packet)
-    this.sendBytes(packet)
-  }
-
-  /** Aedes knows of a session only what concerns application topics [MQTT-3.2.2-2]. */
-  #connack(packet: Buffer): void {
-    const present = packet[2] === 1 || this.opened?.present === true
-    const code = packet[3] as number
-    this.sendBytes(connackBytes(code === 0 && present ? 1 : 0, code))
-    const held = this.#beforeConnack ?? []
-    this.#beforeConnack = undefined
-    for (const each of held) this.#fromAedes(each)
+    this.releaseIfRoom()
   }
 
   // --- acknowledgements -------------------------------------------------------------------------------------------
@@ -273,7 +270,8 @@ export class Connection implements Outlet, Watched {
         throw new ProtocolViolation(`a QoS 1 message was answered by packet type ${type} [MQTT-4.3.2-2]`)
       return
     }
-    if (this.#applicationAcks.answer(type, packetId)) this.#give(bytes, at, end)
+    // Without a link nothing was sent: only PUBREC is owed an answer.
+    if (this.#link?.acks.answer(type, packetId) ?? type === packetType.pubrec) this.#give(bytes, at, end)
   }
 
   #released(bytes: Buffer, at: number, start: number, end: number): void {
@@ -319,7 +317,7 @@ export class Connection implements Outlet, Watched {
   settled(inbound: Inbound): void {
     if (this.isClosed) return
     this.#inbounds.settled(inbound)
-    this.#releaseIfRoom()
+    this.releaseIfRoom()
   }
 
   #sendPuback(packetId: number): void {
@@ -328,10 +326,9 @@ export class Connection implements Outlet, Watched {
   }
 
   /** Reads on when what stopped it is over: publishes under way, packets that Aedes has not read, answers that the client has not. */
-  #releaseIfRoom(): void {
+  releaseIfRoom(): void {
     if (!this.#cutter.isHeld || this.state !== 'open' || !this.#inbounds.hasRoom(0.5)) return
-    if (this.transport.unsentBytes > unsentBytesMin) return
-    if ((this.#stream?.waitingBytes ?? 0) <= aedesUnreadBytesMax) this.#release()
+    if (this.transport.unsentBytes <= unsentBytesMin && !this.#link?.isCongested) this.#release()
   }
 
   // --- time and the end -------------------------------------------------------------------------------------------
@@ -339,8 +336,8 @@ export class Connection implements Outlet, Watched {
   #drained(): void {
     this.#stuck = undefined
     this.session?.pump()
-    this.#stream?.emit('drain')
-    this.#releaseIfRoom()
+    this.#link?.drained()
+    this.releaseIfRoom()
   }
 
   #nextCheckMs(nowMs: number): number {
@@ -393,10 +390,7 @@ export class Connection implements Outlet, Watched {
     this.world.logger.debug({ ...this.description(), why }, 'connection closed')
     if (this.opened !== undefined) this.world.hub.close(this.opened.session)
     if (wasOpen) this.world.plugins.disconnected(this.caller)
-    if (this.#stream !== undefined) {
-      this.#stream.destroyed = true
-      this.#stream.emit('close')
-    }
+    this.#link?.close()
     this.world.onClosed(this)
   }
 

@@ -108,7 +108,6 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     logger,
     plugins,
     store,
-    admit: createAdmission({ config, logger, metrics, hub, plugins, store }),
     publishWill: createWillPublisher(plugins),
   })
   await adapter.listen()
@@ -124,6 +123,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     hub,
     plugins,
     adapter,
+    admit: createAdmission({ config, logger, metrics, hub, plugins, store }),
     deadlines,
     topics: new TopicCache(),
     onClosed(connection) {

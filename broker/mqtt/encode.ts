@@ -50,12 +50,13 @@ function publishFor(topic: string, packetId: number, payloadBytes: number): { by
   return { bytes, at: writePublishHead(bytes, 0, topic, packetId, payloadBytes) }
 }
 
-/** Stands for the packet id of a frame until it is sent. */
+/** Makes room for the packet id. */
 const anyPacketId = 1
 
 /** A PUBLISH of QoS 1 on a chat topic, without its packet id. */
 export function encodePublish(topic: string, payload: Buffer): Frame {
   const { bytes, at } = publishFor(topic, anyPacketId, payload.length)
+  bytes.writeUInt16BE(0, at - 2)
   bytes.set(payload, at)
   return { bytes, idAt: at - 2 }
 }
@@ -84,6 +85,17 @@ export function subackBytes(packetId: number, codes: readonly number[]): Buffer 
   bytes.writeUInt16BE(packetId, at)
   bytes.set(codes, at + 2)
   return bytes
+}
+
+/** A CONNECT without will, user and keepalive. */
+export function connectBytes({ level, clean, clientId }: { level: number; clean: boolean; clientId: string }): Buffer {
+  const name = Buffer.from(level === 3 ? '\0\x06MQIsdp' : '\0\x04MQTT', 'latin1')
+  const id = Buffer.from(clientId)
+  const rest = name.length + 6 + id.length
+  const header = Buffer.allocUnsafe(1 + lengthBytes(rest))
+  header[0] = 0x10
+  writeLength(header, 1, rest)
+  return Buffer.concat([header, name, Buffer.from([level, clean ? 2 : 0, 0, 0, id.length >> 8, id.length & 0xff]), id])
 }
 
 export function subscribeBytes(packetId: number, filters: readonly { filter: string; qos: number }[]): Buffer {

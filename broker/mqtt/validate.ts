@@ -96,8 +96,8 @@ export interface Connect {
   username: string | undefined
 }
 
-/** A CONNECT packet, whole and valid [MQTT-3.1]. */
-export function readConnect(bytes: Buffer, start: number, end: number): Connect {
+/** A CONNECT packet, whole and valid [MQTT-3.1]; the password apart, so that nobody keeps it. */
+export function readConnect(bytes: Buffer, start: number, end: number): { connect: Connect; password: string | undefined } {
   const reader = new Reader(bytes, start, end)
   const name = reader.string('protocol name')
   const level = reader.uint8('protocol level')
@@ -123,9 +123,9 @@ export function readConnect(bytes: Buffer, start: number, end: number): Connect 
     reader.binary('will message')
   }
   const username = hasUsername ? reader.string('user name') : undefined
-  if (hasPassword) reader.binary('password')
+  const password = hasPassword ? reader.binary('password').toString() : undefined
   if (reader.at !== end) throw new ProtocolViolation(`${end - reader.at} bytes behind the last field of CONNECT`)
-  return { level, clean: (flags & 0x02) !== 0, keepaliveSeconds, clientId, willTopic, username }
+  return { connect: { level, clean: (flags & 0x02) !== 0, keepaliveSeconds, clientId, willTopic, username }, password }
 }
 
 /** The topic of a PUBLISH [MQTT-3.3.2-2]: not empty, no wildcards. */

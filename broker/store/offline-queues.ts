@@ -113,6 +113,10 @@ export class OfflineQueues {
     return this.#queues.get(client)?.packets.findLast(({ packet }) => packet.messageId !== undefined)?.packet.messageId
   }
 
+  has(client: string): boolean {
+    return this.#queues.has(client)
+  }
+
   clearAll(client: string): void {
     for (const { key } of this.#queues.get(client)?.packets ?? []) this.#saved.remove(key)
     this.#queues.delete(client)

@@ -56,6 +56,8 @@ export class OpenTopicsPersistence extends MemoryPersistence {
   readonly #saved: WriteBehind
   readonly #queues: OfflineQueues
   readonly #retained = new Set<string>()
+  /** Sessions with subscriptions. */
+  readonly #subscribed = new Set<string>()
   #isFull = false
 
   constructor(options: OpenTopicsOptions) {
@@ -77,6 +79,7 @@ export class OpenTopicsPersistence extends MemoryPersistence {
     for await (const { value } of store.entries('subscriptions/')) {
       const { client, subs } = JSON.parse(value.toString()) as { client: string; subs: OpenSubscription[] }
       await super.addSubscriptions({ id: client }, subs)
+      this.#subscribed.add(client)
     }
     for await (const { key, value } of store.entries(queuePrefix)) {
       const { packet, client } = decodePacket(value)
@@ -119,14 +122,25 @@ export class OpenTopicsPersistence extends MemoryPersistence {
     this.#queues.clearAll(client.id)
     const { length } = await super.subscriptionsByClient(client)
     await super.cleanSubscriptions(client)
+    this.#subscribed.delete(client.id)
     if (length > 0) this.#saved.remove(subscriptionsKey(client.id))
+  }
+
+  /** True if anything is kept of this session. */
+  holds(client: string): boolean {
+    return this.#subscribed.has(client) || this.#queues.has(client)
   }
 
   async #saveSubscriptions(client: OpenClient): Promise<void> {
     const subs = await super.subscriptionsByClient(client)
     const key = subscriptionsKey(client.id)
-    if (subs.length === 0) this.#saved.remove(key)
-    else this.#saved.put(key, Buffer.from(JSON.stringify({ client: client.id, subs })))
+    if (subs.length === 0) {
+      this.#subscribed.delete(client.id)
+      this.#saved.remove(key)
+    } else {
+      this.#subscribed.add(client.id)
+      this.#saved.put(key, Buffer.from(JSON.stringify({ client: client.id, subs })))
+    }
   }
 
   async outgoingEnqueue(sub: { clientId: string }, packet: OpenPacket): Promise<void> {
