@@ -71,7 +71,11 @@ export function createAdmission(world: AdmissionWorld) {
     if (connection.isClosed) return serverUnavailable
     connection.identity = identity
     connection.caller = { user: username, device }
-    await ensureUser(store, username)
+    // Nobody waits for the disk: who loses his record in a crash is known again by the connect that follows it.
+    ensureUser(store, username).catch((error) => {
+      logger.error({ err: error, ...connection.description() }, 'a new user could not be stored')
+      connection.close('the store cannot be written')
+    })
     const opened = await hub.open({ user: username, device, persistent: !clean, outlet: connection })
     connection.opened = opened
     if (!connection.isClosed) return welcome

@@ -131,7 +131,7 @@ export interface UserRecord {
 
 export interface Directory {
   user(user: string): Promise<UserRecord | undefined>
-  /** Creates or replaces. */
+  /** Creates or replaces. `user` reads it from the call on; durable when it resolves, and as it was before when it rejects. */
   putUser(record: UserRecord): Promise<void>
   group(group: string): Promise<GroupRecord | undefined>
   /** All members, present and past. */

@@ -42,6 +42,8 @@ export class LmdbDirectory implements Directory {
   readonly #environment: Environment
   readonly #tables: DirectoryTables
   readonly #recent: RecentSends
+  /** Users whose commit is under way: who is told of one must be able to read it. */
+  readonly #coming = new Map<string, UserRecord>()
 
   constructor(environment: Environment, tables: DirectoryTables, recent: RecentSends) {
     this.#environment = environment
@@ -51,13 +53,18 @@ export class LmdbDirectory implements Directory {
 
   async user(user: string): Promise<UserRecord | undefined> {
     this.#environment.assertOpen()
-    return decode<UserRecord>(this.#tables.users.get(plainKey(user)))
+    return this.#coming.get(user) ?? decode<UserRecord>(this.#tables.users.get(plainKey(user)))
   }
 
-  putUser(record: UserRecord): Promise<void> {
-    return this.#environment.commit(() => {
-      this.#tables.users.put(plainKey(record.user), encode(record))
-    })
+  async putUser(record: UserRecord): Promise<void> {
+    this.#coming.set(record.user, record)
+    try {
+      await this.#environment.commit(() => {
+        this.#tables.users.put(plainKey(record.user), encode(record))
+      })
+    } finally {
+      if (this.#coming.get(record.user) === record) this.#coming.delete(record.user)
+    }
   }
 
   async group(group: string): Promise<GroupRecord | undefined> {
