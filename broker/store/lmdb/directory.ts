@@ -44,6 +44,9 @@ export class LmdbDirectory implements Directory {
   readonly #recent: RecentSends
   /** Users whose commit is under way: who is told of one must be able to read it. */
   readonly #coming = new Map<string, UserRecord>()
+  /** The commit of users under way, and the one that those who came since wait for. */
+  #putting: Promise<void> = Promise.resolve()
+  #next: Promise<void> | undefined
 
   constructor(environment: Environment, tables: DirectoryTables, recent: RecentSends) {
     this.#environment = environment
@@ -56,15 +59,28 @@ export class LmdbDirectory implements Directory {
     return this.#coming.get(user) ?? decode<UserRecord>(this.#tables.users.get(plainKey(user)))
   }
 
-  async putUser(record: UserRecord): Promise<void> {
+  putUser(record: UserRecord): Promise<void> {
     this.#coming.set(record.user, record)
-    try {
-      await this.#environment.commit(() => {
-        this.#tables.users.put(plainKey(record.user), encode(record))
-      })
-    } finally {
-      if (this.#coming.get(record.user) === record) this.#coming.delete(record.user)
+    // Of many that come at once, those that wait for a commit share the next one.
+    this.#next ??= this.#putting.then(() => this.#putUsers())
+    return this.#next
+  }
+
+  #putUsers(): Promise<void> {
+    const coming = [...this.#coming.values()]
+    this.#next = undefined
+    const put = this.#environment.commit(
+      () => {
+        for (const record of coming) this.#tables.users.put(plainKey(record.user), encode(record))
+      },
+      undefined,
+      coming.length * userBytesMax,
+    )
+    const forget = (): void => {
+      for (const record of coming) if (this.#coming.get(record.user) === record) this.#coming.delete(record.user)
     }
+    this.#putting = put.then(forget, forget)
+    return put
   }
 
   async group(group: string): Promise<GroupRecord | undefined> {
@@ -126,6 +142,7 @@ export class LmdbDirectory implements Directory {
   }
 }
 
+const userBytesMax = 200
 /** A row with the longest names. */
 const positionBytesMax = 300
 
