@@ -137,6 +137,11 @@ export class AedesAdapter {
     return this.#connectionOf(client)?.caller
   }
 
+  /** Changes of application topics that are not on disk yet. */
+  get unsaved(): number {
+    return this.#persistence.unsaved
+  }
+
   /** True when a connection needs Aedes from its CONNECT on: for its will, or for what application topics hold of its session. */
   isNeededBy({ username, clientId, willTopic }: Connect): boolean {
     return username === undefined || willTopic !== undefined || (clientId !== '' && this.#persistence.holds(scopedId(username, clientId)))

@@ -6,6 +6,7 @@ export interface MetricsSources {
   sessions(): number
   behind(): number
   waiting(): number
+  unsaved(): number
 }
 
 const latencyBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
@@ -58,6 +59,7 @@ export function createMetrics() {
       gauge('parley_sessions', 'Live sessions of users', sources.sessions)
       gauge('parley_sessions_behind', 'Sessions that are behind the log in a conversation', sources.behind)
       gauge('parley_log_waiting', 'Operations that wait for the log', sources.waiting)
+      gauge('parley_application_changes_unsaved', 'Changes of application topics that are not on disk yet', sources.unsaved)
     },
   }
 }

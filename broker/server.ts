@@ -99,7 +99,6 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     observeAppendSeconds: (seconds) => metrics.appendSeconds.observe(seconds),
     observeDeliverySeconds: (seconds) => metrics.deliverySeconds.observe(seconds),
   })
-  metrics.watch({ sessions: () => hub.sessionCount, behind: () => hub.behindCount, waiting: () => log.waiting })
   const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
   plugins.install([...builtInPlugins, rpc, ...further].map((create) => create({ config, logger, store, log, hub })))
 
@@ -109,6 +108,12 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     plugins,
     store,
     publishWill: createWillPublisher(plugins),
+  })
+  metrics.watch({
+    sessions: () => hub.sessionCount,
+    behind: () => hub.behindCount,
+    waiting: () => log.waiting,
+    unsaved: () => adapter.unsaved,
   })
   await adapter.listen()
   undo.push(() => adapter.close())

@@ -175,6 +175,8 @@ t.test('mosquitto on application topics: retained, will, QoS 2 and a persistent 
   t.same(await server.stop(), { code: 0, signal: null })
   await server.start()
   await publish(server, ['-t', 'queue/3', '-m', 'm3', '-q', '2'])
+  // What application topics acknowledge is saved behind it.
+  await eventually(async () => (await server.metric('parley_application_changes_unsaved')) === 0, { timeoutMs, what: 'm3 is saved' })
   await server.kill()
   await server.start()
   const back = subscribe(t, server, away)

@@ -126,6 +126,11 @@ export class OpenTopicsPersistence extends MemoryPersistence {
     if (length > 0) this.#saved.remove(subscriptionsKey(client.id))
   }
 
+  /** Changes that are not on disk yet. */
+  get unsaved(): number {
+    return this.#saved.size
+  }
+
   /** True if anything is kept of this session. */
   holds(client: string): boolean {
     return this.#subscribed.has(client) || this.#queues.has(client)

@@ -27,6 +27,11 @@ export class WriteBehind {
     this.#logger = logger
   }
 
+  /** Changes that are not on disk yet. */
+  get size(): number {
+    return this.#changes.size
+  }
+
   /** A key that was never used before: when it is removed in time, nothing is written. */
   add(key: string, value: Buffer): void {
     this.#unsaved.add(key)
