@@ -35,8 +35,9 @@ const bytesMaxDefault = 4 * 1024 * 1024
 /** What one append may hold before its buffer is given back. */
 const arenaKeptBytesMax = 16 * 1024 * 1024
 const arenaBytesMin = 1024 * 1024
-/** Messages that are settled in one transaction: few enough that nobody notices. */
-const settleCostMax = 1_024
+/** Messages that are settled in one transaction: few enough that nobody notices, and more when much has come since. */
+const settleCostMin = 256
+const settleShare = 1 / 8
 
 export interface LogTables {
   /** What is known of the journal; the records are files. */
@@ -173,8 +174,9 @@ export class LmdbMessageLog implements MessageLog {
     while (this.#recent.settling !== undefined) {
       let settled: Settled | undefined
       const room = this.#environment.roomBytes(0) / settleGrowth
+      const cost = Math.max(settleCostMin, this.#recent.filling.cost * settleShare)
       const work = (): void => {
-        settled = settleSome(this.#recent, this.#tables, this.#directory, { cost: settleCostMax, bytes: room })
+        settled = settleSome(this.#recent, this.#tables, this.#directory, { cost, bytes: room })
       }
       await this.#environment.commit(work, () => settled?.forget())
       if (settled === undefined) throw new StoreUnavailable('there is no room to settle')
