@@ -1,5 +1,5 @@
 /** The embedded store: the contract suites, and what only LMDB can do wrong: crashes, settling, full disks, removed files. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -15,6 +15,7 @@ import { testMessageLog } from './contract/message-log.js'
 import { testSessionStore } from './contract/session-store.js'
 import { nowAndReopened, type StoreUnderTest } from './contract/store-under-test.js'
 import { eventually } from './helper/eventually.js'
+import { smallDisk } from './helper/small-disk.js'
 
 async function newDir(t: Test): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'parley-store-'))
@@ -242,19 +243,4 @@ async function checkTeam(t: Test, { log }: Store, head: number): Promise<void> {
   t.same([all.length, all.findIndex((found, i) => found.seq !== i + 1)], [head, -1])
   t.equal(await log.findSent('g/team', 'alice', `c${head}`), head)
   t.equal(await log.findSent('g/team', 'alice', `c${head + 1}`), undefined)
-}
-
-/** A mount of 8 MB; undefined after saying why there is none. */
-async function smallDisk(t: Test): Promise<string | undefined> {
-  const dir = await newDir(t)
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', dir], { stdio: 'pipe' })
-  } catch (error) {
-    const why = `needs a small tmpfs, which only root on Linux can mount: ${String(error).split('\n')[0]}`
-    if (process.env.PARLEY_TEST_REQUIRE?.includes('tmpfs')) t.fail(why)
-    else t.comment(`SKIPPED: ${why}`)
-    return undefined
-  }
-  t.teardown(() => execFileSync('umount', ['-l', dir]))
-  return dir
 }

@@ -1,0 +1,22 @@
+/** A disk that is soon full. */
+import { execFileSync } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+
+/** A mount of 8 MB; undefined after saying why there is none. */
+export async function smallDisk(t: Test): Promise<string | undefined> {
+  const dir = await mkdtemp(join(tmpdir(), 'parley-disk-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', dir], { stdio: 'pipe' })
+  } catch (error) {
+    const why = `needs a small tmpfs, which only root on Linux can mount: ${String(error).split('\n')[0]}`
+    if (process.env.PARLEY_TEST_REQUIRE?.includes('tmpfs')) t.fail(why)
+    else t.comment(`SKIPPED: ${why}`)
+    return undefined
+  }
+  t.teardown(() => execFileSync('umount', ['-l', dir]))
+  return dir
+}
