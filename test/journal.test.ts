@@ -3,20 +3,16 @@
  * files, what is left of earlier uses, writes that failed, files removed under a running server.
  */
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { cp, mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { OperatorError } from '../broker/operator-error.js'
 import { Journal, type JournalRecord, newReleased, recordHeadBytes } from '../broker/store/lmdb/journal.js'
 import { createRandom, newSeed } from './contract/entries.js'
+import { newDir } from './helper/new-dir.js'
 import { smallDisk } from './helper/small-disk.js'
 
-async function newDir(t: Test): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), 'parley-journal-'))
-  t.teardown(() => rm(dir, { recursive: true, force: true }))
-  return join(dir, 'journal')
-}
+const newJournalDir = async (t: Test): Promise<string> => join(await newDir(t), 'journal')
 
 interface Opened {
   journal: Journal
@@ -83,7 +79,7 @@ function breakWrites(t: Test, path: string): () => void {
 }
 
 t.test('records come back in order, over files, generations and restarts', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const all: string[] = []
   for (let round = 0; round < 4; round++) {
     const { journal, texts } = open(t, dir)
@@ -99,7 +95,7 @@ t.test('records come back in order, over files, generations and restarts', async
 })
 
 t.test('an empty body, and one that looks like a record', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   const bodies = ['', 'a', recordOf('inner').toString('latin1'), '']
   for (const body of bodies) await append(journal, body)
@@ -108,7 +104,7 @@ t.test('an empty body, and one that looks like a record', async (t) => {
 })
 
 t.test('files are for the owner alone', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   await append(journal, 'one')
   journal.turn()
@@ -121,7 +117,7 @@ t.test('files are for the owner alone', async (t) => {
 })
 
 t.test('a last record cut off at any byte was never told of, and is written over', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   for (const text of ['first', 'second', 'the third']) await append(journal, text)
   journal.close()
@@ -141,7 +137,7 @@ t.test('a last record cut off at any byte was never told of, and is written over
 })
 
 t.test('a damaged byte: of the last record that record is missing, of an earlier one nothing is read', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   for (const text of ['first', 'second', 'the third']) await append(journal, text)
   journal.close()
@@ -162,7 +158,7 @@ t.test('a damaged byte: of the last record that record is missing, of an earlier
 })
 
 t.test('a missing file is refused, and nothing of what is there is lost', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   for (const text of ['a', 'b', 'c', 'd', 'e', 'f']) {
     await append(journal, text)
@@ -184,7 +180,7 @@ t.test('a missing file is refused, and nothing of what is there is lost', async 
 
 t.test('what a file held before is never read as new, whatever the lengths', async (t) => {
   for (const [name, lengthOf] of Object.entries({ equal: () => 40, growing: (n: number) => 10 + n, shrinking: (n: number) => 400 - n })) {
-    const dir = await newDir(t)
+    const dir = await newJournalDir(t)
     const first = open(t, dir)
     let { journal } = first
     let number = 0
@@ -218,7 +214,7 @@ t.test('what a file held before is never read as new, whatever the lengths', asy
 })
 
 t.test('a record torn at any byte in a file that held others', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   let { journal } = open(t, dir)
   for (const text of ['old one', 'old two', 'old three']) await append(journal, text)
   journal.close()
@@ -243,11 +239,11 @@ t.test('a record torn at any byte in a file that held others', async (t) => {
 })
 
 t.test('what a client writes into a record is not taken for a record', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const released = newReleased()
   const { journal } = open(t, dir, released)
   // A good record of a journal whose numbers begin at 0: all that anybody can know how to make.
-  const forgedDir = await newDir(t)
+  const forgedDir = await newJournalDir(t)
   const forger = open(t, forgedDir)
   for (let i = 0; i < 20; i++) await append(forger.journal, 'a')
   forger.journal.close()
@@ -265,7 +261,7 @@ t.test('what a client writes into a record is not taken for a record', async (t)
 })
 
 t.test('a write that fails leaves the next one right', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   await append(journal, 'one')
   const path = usedFile(dir)
@@ -279,11 +275,11 @@ t.test('a write that fails leaves the next one right', async (t) => {
 })
 
 t.test('a record that failed and is on disk all the same does not stand in the way of the next file', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   await append(journal, 'one')
   const path = usedFile(dir)
-  const twin = await newDir(t)
+  const twin = await newJournalDir(t)
   const other = open(t, twin)
   for (const text of ['one', 'was on disk']) await append(other.journal, text)
   const landed = readFileSync(usedFile(twin))
@@ -302,7 +298,7 @@ t.test('a record that failed and is on disk all the same does not stand in the w
 })
 
 t.test('more than two free files are removed, and the others used again', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   for (let number = 1; number <= 6; number++) {
     await append(journal, `record ${number}`)
@@ -324,7 +320,7 @@ t.test('more than two free files are removed, and the others used again', async 
 })
 
 t.test('a file that cannot be made keeps the records where they are', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   await append(journal, 'one')
   renameSync(dir, `${dir}.away`)
@@ -339,7 +335,7 @@ t.test('a file that cannot be made keeps the records where they are', async (t) 
 })
 
 t.test('a file removed or replaced is noticed', async (t) => {
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   const { journal } = open(t, dir)
   await append(journal, 'one')
   t.ok(journal.isInPlace)
@@ -373,7 +369,7 @@ t.test('at random: what was appended is what is found', async (t) => {
   const seed = newSeed()
   t.comment(`PARLEY_TEST_SEED=${seed}`)
   const random = createRandom(seed)
-  const dir = await newDir(t)
+  const dir = await newJournalDir(t)
   let released = newReleased()
   let { journal } = open(t, dir, released)
   let kept: { number: number; text: string }[] = []

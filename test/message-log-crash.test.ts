@@ -2,8 +2,7 @@
  * The message log between its two steps: a record that is durable and not yet done to the directory, a settling that fails, waits or finds
  * little room; and a random run in which commits fail and the store is opened again at any moment.
  */
-import { mkdtemp, readdir, rename, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import t, { type Test } from 'tap'
@@ -11,6 +10,7 @@ import { createLmdbStore } from '../broker/store/lmdb/lmdb-store.js'
 import { type ConversationAppend, type Effect, type LogEntry, StoreUnavailable } from '../broker/store/store.js'
 import { append, createRandom, entry, newSeed } from './contract/entries.js'
 import { eventually } from './helper/eventually.js'
+import { newDir } from './helper/new-dir.js'
 import { type OpenedLog, openLog, unavailable } from './helper/open-log.js'
 
 interface Tested {
@@ -20,8 +20,7 @@ interface Tested {
 }
 
 async function open(t: Test, generationCostMax = 16_384): Promise<Tested> {
-  const dir = await mkdtemp(join(tmpdir(), 'parley-log-'))
-  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  const dir = await newDir(t)
   const tested: Tested = {
     dir,
     now: await openLog(dir, generationCostMax),

@@ -1,8 +1,7 @@
 /** The embedded store: the contract suites, and what only LMDB can do wrong: crashes, settling, full disks, removed files. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
-import { mkdtemp, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -15,13 +14,8 @@ import { testMessageLog } from './contract/message-log.js'
 import { testSessionStore } from './contract/session-store.js'
 import { nowAndReopened, type StoreUnderTest } from './contract/store-under-test.js'
 import { eventually } from './helper/eventually.js'
+import { newDir } from './helper/new-dir.js'
 import { smallDisk } from './helper/small-disk.js'
-
-async function newDir(t: Test): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), 'parley-store-'))
-  t.teardown(() => rm(dir, { recursive: true, force: true }))
-  return dir
-}
 
 const opener =
   (options: Omit<LmdbStoreOptions, 'dir'>) =>

@@ -1,14 +1,11 @@
 /** A disk that is soon full. */
 import { execFileSync } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { Test } from 'tap'
+import { newDir } from './new-dir.js'
 
 /** A mount of 8 MB; undefined after saying why there is none. */
 export async function smallDisk(t: Test): Promise<string | undefined> {
-  const dir = await mkdtemp(join(tmpdir(), 'parley-disk-'))
-  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  const dir = await newDir(t)
   try {
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', dir], { stdio: 'pipe' })
   } catch (error) {
