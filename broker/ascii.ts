@@ -24,7 +24,8 @@ export function writeDigits(out: Buffer, at: number, number: number, digits: num
   let rest = number
   for (let i = at + digits - 1; i >= at; i--) {
     const tens = Math.floor(rest / 10)
-    out[i] = 48 + rest - tens * 10
+    // In this order: 48 more than the largest seq is no whole number that can be told from its neighbours.
+    out[i] = 48 + (rest - tens * 10)
     rest = tens
   }
   return at + digits

@@ -1,13 +1,12 @@
 /** The embedded store: the contract suites, and what only LMDB can do wrong: crashes, settling, full disks, removed files. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { rmSync, writeFileSync } from 'node:fs'
-import { mkdtemp, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { createLmdbStore, type LmdbStoreOptions } from '../broker/store/lmdb/lmdb-store.js'
-import { type Store, StoreUnavailable } from '../broker/store/store.js'
+import { type LogEntry, type Store, StoreUnavailable } from '../broker/store/store.js'
 import { testDirectory } from './contract/directory.js'
 import { append, createRandom, entry, newSeed } from './contract/entries.js'
 import { testKeyValueStore } from './contract/key-value-store.js'
@@ -15,12 +14,8 @@ import { testMessageLog } from './contract/message-log.js'
 import { testSessionStore } from './contract/session-store.js'
 import { nowAndReopened, type StoreUnderTest } from './contract/store-under-test.js'
 import { eventually } from './helper/eventually.js'
-
-async function newDir(t: Test): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), 'parley-store-'))
-  t.teardown(() => rm(dir, { recursive: true, force: true }))
-  return dir
-}
+import { newDir } from './helper/new-dir.js'
+import { smallDisk } from './helper/small-disk.js'
 
 const opener =
   (options: Omit<LmdbStoreOptions, 'dir'>) =>
@@ -142,8 +137,33 @@ async function checkAfterCrash(t: Test, { log, directory }: Store, acknowledged:
       'log and index agree',
     )
     t.equal(await log.findSent(conv, 'alice', `c${head + 1}`), undefined)
-    if (conv.startsWith('g/')) t.equal((await directory.members(conv.slice(2))).length, head, 'log and effects agree')
+    await checkEffects(t, { log, directory }, conv, all)
   }
+}
+
+/** What `crash-writer.ts` says of the effects and retransmissions of each append. */
+async function checkEffects(t: Test, { log, directory }: Pick<Store, 'log' | 'directory'>, conv: string, all: LogEntry[]): Promise<void> {
+  const head = all.length
+  for (const { seq, ts } of all.slice(-256)) {
+    const found = await log.findRetransmit({ session: `${conv}/phone`, packetId: seq, digest: String(seq) })
+    if (found?.seq !== seq || found.ts !== ts || found.conv !== conv) t.same(found, { conv, seq, ts }, `retransmission of ${conv} ${seq}`)
+  }
+  for (const user of ['alice', 'bob']) {
+    const row = await directory.conversation(user, conv)
+    if (row !== undefined) t.equal(row.sent, all.findLast(({ from }) => from === user)?.seq ?? 0, `${user} in ${conv}`)
+    else t.ok(conv.startsWith('g/') || !conv.split('/').includes(user), `${user} is no member of ${conv}`)
+  }
+  if (!conv.startsWith('g/')) return
+  const group = conv.slice(2)
+  const members = await directory.members(group)
+  t.equal(members.length, head + 1, 'log and effects agree')
+  t.same(
+    members.filter(({ user, spans }) => user !== 'last' && user !== `m${spans[0]?.from}`),
+    [],
+  )
+  t.equal((await directory.group(group))?.name, `as of ${head}`)
+  t.same((await directory.member(group, 'last'))?.spans, [{ from: head }])
+  t.same((await directory.conversation('last', conv))?.spans, [{ from: head }])
 }
 
 t.test('files removed under the store are noticed before anything is acknowledged', async (t) => {
@@ -242,19 +262,4 @@ async function checkTeam(t: Test, { log }: Store, head: number): Promise<void> {
   t.same([all.length, all.findIndex((found, i) => found.seq !== i + 1)], [head, -1])
   t.equal(await log.findSent('g/team', 'alice', `c${head}`), head)
   t.equal(await log.findSent('g/team', 'alice', `c${head + 1}`), undefined)
-}
-
-/** A mount of 8 MB; undefined after saying why there is none. */
-async function smallDisk(t: Test): Promise<string | undefined> {
-  const dir = await newDir(t)
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', dir], { stdio: 'pipe' })
-  } catch (error) {
-    const why = `needs a small tmpfs, which only root on Linux can mount: ${String(error).split('\n')[0]}`
-    if (process.env.PARLEY_TEST_REQUIRE?.includes('tmpfs')) t.fail(why)
-    else t.comment(`SKIPPED: ${why}`)
-    return undefined
-  }
-  t.teardown(() => execFileSync('umount', ['-l', dir]))
-  return dir
 }

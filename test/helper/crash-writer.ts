@@ -1,6 +1,8 @@
 /**
  * A process that appends for ever to the embedded store in argv[2], from argv[3] as seed, and prints `conversation seq`
- * for each entry after its append has resolved. It is made to be killed. Every entry of a group brings a member `m{seq}`.
+ * for each entry after its append has resolved. It is made to be killed. Every entry of a group brings a member `m{seq}`, and every
+ * append the group's name `as of {seq}` and a member `last` since its seq; every entry is a send without id of `{conversation}/phone`, with
+ * its seq as packet id and as digest.
  */
 import { writeSync } from 'node:fs'
 import { createLmdbStore } from '../../broker/store/lmdb/lmdb-store.js'
@@ -21,8 +23,9 @@ for (;;) {
       ...entry(head + 1 + i, random(2) === 0 ? 'alice' : 'bob'),
       payload: Buffer.alloc(random(2_000), `${head + 1 + i}.`),
     }))
-    const effects: Effect[] = conv.startsWith('g/') ? entries.map(({ seq }) => memberOf(conv.slice(2), seq)) : []
-    return append(conv, head, entries, { effects })
+    const effects = conv.startsWith('g/') ? effectsOf(conv.slice(2), head, head + entries.length) : []
+    const retransmits = entries.map(({ seq }) => ({ session: `${conv}/phone`, packetId: seq, digest: String(seq), seq }))
+    return append(conv, head, entries, { effects, retransmits })
   })
   const conflicts = await log.append(batch)
   if (conflicts.length > 0) throw new Error(`unexpected conflict in ${conflicts}`)
@@ -33,6 +36,14 @@ for (;;) {
   }
 }
 
-function memberOf(group: string, seq: number): Effect {
-  return { kind: 'member', group, record: { user: `m${seq}`, role: 'member', spans: [{ from: seq }] } }
+function effectsOf(group: string, head: number, last: number): Effect[] {
+  const effects: Effect[] = []
+  for (let seq = head + 1; seq <= last; seq++) effects.push(memberOf(group, `m${seq}`, seq))
+  effects.push({ kind: 'group', record: { group, name: `as of ${last}`, createdTs: 1, membersMax: last } })
+  effects.push(memberOf(group, 'last', last))
+  return effects
+}
+
+function memberOf(group: string, user: string, seq: number): Effect {
+  return { kind: 'member', group, record: { user, role: 'member', spans: [{ from: seq }] } }
 }

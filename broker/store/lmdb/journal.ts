@@ -2,11 +2,12 @@
  * The journal: files to which each append writes one record, in sequence; that write is what makes the append durable.
  * A file is written from its start for one generation of messages (`recent.ts`) and used again when that is settled, so that in the
  * long run no write changes the size of a file. What a file held before is told from what it holds by the numbers of the
- * records, which never repeat. Record, big-endian: digest 8 bytes, length of the body u32, number u48, body.
+ * records, which never repeat, and which nobody can guess: what a client writes into an old record must not pass for a new one.
+ * Record, big-endian: digest 8 bytes, length of the body u32, number u48, body.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomInt } from 'node:crypto'
 import { closeSync, constants, fsyncSync, openSync, readdirSync, readFileSync, statSync, unlinkSync, write } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { makeDir } from '../../make-dir.js'
 import { OperatorError } from '../../operator-error.js'
 
@@ -20,6 +21,10 @@ const freeMax = 2
 /** A write returns when what it wrote is on disk. */
 const writeFlags = constants.O_WRONLY | constants.O_CREAT | constants.O_DSYNC
 const fileMode = 0o600
+const firstNumberMax = 2 ** 46
+
+/** What a new journal begins behind. */
+export const newReleased = (): number => randomInt(1, firstNumberMax)
 
 interface File {
   readonly path: string
@@ -43,6 +48,9 @@ export class Journal {
   readonly #full: File[] = []
   readonly #free: File[] = []
   #names = 0
+  #isTurning = false
+  /** The last write failed, and may be on disk all the same. */
+  #isTorn = false
   #isClosed = false
 
   /**
@@ -53,21 +61,22 @@ export class Journal {
     this.#dir = dir
     this.#number = released
     makeDir(dir)
+    syncDir(dirname(dir))
     const names = readdirSync(dir).filter((name) => /^\d+$/.test(name))
     const runs = names.map((name) => ({ path: join(dir, name), records: readRun(join(dir, name), released) }))
     runs.sort((a, b) => (a.records[0]?.number ?? 0) - (b.records[0]?.number ?? 0))
     this.#names = Math.max(0, ...names.map(Number))
+    for (const record of runs.flatMap(({ records }) => records)) {
+      if (record.number !== this.#number + 1)
+        throw new OperatorError(`the journal in ${dir} has no record ${this.#number + 1}, but ${record.number}: restore it from a backup`)
+      this.#number = record.number
+      found(record)
+    }
     for (const { path, records } of runs) {
       const last = records.at(-1)?.number ?? 0
       const file = this.#open(path, last)
       if (last === 0) this.#free.push(file)
       else this.#full.push(file)
-      for (const record of records) {
-        if (record.number !== this.#number + 1)
-          throw new OperatorError(`the journal in ${dir} has no record ${this.#number + 1}, but ${record.number}: restore it from a backup`)
-        this.#number = record.number
-        found(record)
-      }
     }
     this.#current = this.#next()
   }
@@ -81,9 +90,12 @@ export class Journal {
     const free = this.#free.pop()
     if (free !== undefined) return Object.assign(free, { position: 0, last: 0 })
     const file = this.#open(join(this.#dir, String(++this.#names)), 0)
-    const dir = openSync(this.#dir, constants.O_RDONLY)
-    fsyncSync(dir)
-    closeSync(dir)
+    try {
+      syncDir(this.#dir)
+    } catch (error) {
+      closeSync(file.fd)
+      throw error
+    }
     return file
   }
 
@@ -94,33 +106,37 @@ export class Journal {
 
   /**
    * Writes a record whose body begins behind `recordHeadBytes`; resolves with its number when it is on disk. One at a time, and the bytes
-   * must not change meanwhile. One that fails leaves no trace: the next is written over it.
+   * must not change meanwhile. One that fails is not counted: the next has its number, and is written over it.
    */
   async append(record: Buffer): Promise<number> {
+    if (this.#isTurning && !this.#isTorn) this.#turnNow()
     const file = this.#current
     const number = this.#number + 1
     record.writeUInt32BE(record.length - recordHeadBytes, lengthAt)
     record.writeUIntBE(number, numberAt, 6)
     digestOf(record).copy(record, 0)
+    this.#isTorn = true
+    await writeAll(file.fd, record, file.position)
+    this.#isTorn = false
     this.#number = number
-    const before = file.last
     file.last = number
-    try {
-      await writeAll(file.fd, record, file.position)
-    } catch (error) {
-      this.#number = number - 1
-      file.last = before
-      throw error
-    }
     file.position += record.length
     return number
   }
 
-  /** What is appended from now on goes to another file. */
+  /** What is appended from now on goes to another file, but for what is being written. */
   turn(): void {
-    if (this.#current.last === 0) return
-    this.#full.push(this.#current)
-    this.#current = this.#next()
+    this.#isTurning = true
+  }
+
+  /** Never behind a write that failed: what is left of it would stand at the end of this file, with the number of a record in the next. */
+  #turnNow(): void {
+    if (this.#current.last > 0) {
+      const next = this.#next()
+      this.#full.push(this.#current)
+      this.#current = next
+    }
+    this.#isTurning = false
   }
 
   /** Records up to this number are not needed any more. */
@@ -140,6 +156,16 @@ export class Journal {
     if (this.#isClosed) return
     this.#isClosed = true
     for (const { fd } of [this.#current, ...this.#full, ...this.#free]) closeSync(fd)
+  }
+}
+
+/** What was created or removed in it is durable. */
+function syncDir(path: string): void {
+  const dir = openSync(path, constants.O_RDONLY)
+  try {
+    fsyncSync(dir)
+  } finally {
+    closeSync(dir)
   }
 }
 
@@ -186,9 +212,11 @@ function readRun(path: string, released: number): JournalRecord[] {
 }
 
 /** Only the last record can be cut off: one that can be read behind it was acknowledged, and so was what is damaged before it. */
-function assertTorn(path: string, bytes: Buffer, at: number, last: number): void {
-  if (at + recordHeadBytes > bytes.length) return
-  const behind = readRecordAt(bytes, at + recordHeadBytes + bytes.readUInt32BE(at + lengthAt))
-  if (behind === undefined || behind.number <= last) return
-  throw new OperatorError(`${path} is damaged at byte ${at}, before record ${behind.number} of the journal: restore it from a backup`)
+function assertTorn(path: string, bytes: Buffer, damagedAt: number, last: number): void {
+  const lastPossible = last + Math.ceil(bytes.length / recordHeadBytes)
+  for (let at = damagedAt; at + recordHeadBytes <= bytes.length; at++) {
+    const number = bytes.readUIntBE(at + numberAt, 6)
+    if (number <= last || number > lastPossible || readRecordAt(bytes, at) === undefined) continue
+    throw new OperatorError(`${path} is damaged at byte ${damagedAt}, before record ${number} of the journal: restore it from a backup`)
+  }
 }

@@ -5,12 +5,16 @@
  */
 import type { ConversationId } from '../../topics.js'
 
-/** A conversation with more entries is looked up in the index. */
-const idsMax = 65_536
+export interface KnownIdsLimits {
+  /** A conversation with more entries is looked up in the index. */
+  ids: number
+  idsOfAll: number
+  conversations: number
+}
+
+const limitsDefault: KnownIdsLimits = { ids: 65_536, idsOfAll: 2_000_000, conversations: 100_000 }
 /** A conversation with more entries is not read to make its set. */
 export const readIdsMax = 2_048
-const idsOfAllMax = 2_000_000
-const conversationsMax = 100_000
 const slotsMin = 16
 const asciiMax = 127
 /** As in the keys: begins a part that is not ASCII. */
@@ -96,9 +100,16 @@ export class KnownIds {
   readonly #byConv = new Map<ConversationId, Hashes | undefined>()
   #count = 0
   readonly #read: ReadIds
+  readonly #limits: KnownIdsLimits
 
-  constructor(read: ReadIds) {
+  constructor(read: ReadIds, limits = limitsDefault) {
     this.#read = read
+    this.#limits = limits
+  }
+
+  /** Of all conversations; what they hold in memory. */
+  get count(): number {
+    return this.#count
   }
 
   /** False: nothing was ever stored under this id. */
@@ -111,10 +122,7 @@ export class KnownIds {
   }
 
   #make(conv: ConversationId): Hashes | undefined {
-    if (this.#byConv.size >= conversationsMax || this.#count >= idsOfAllMax) {
-      this.#byConv.clear()
-      this.#count = 0
-    }
+    if (this.#byConv.size >= this.#limits.conversations || this.#count >= this.#limits.idsOfAll) this.#beginAnew()
     const ids = this.#read(conv)
     const hashes = ids === undefined ? undefined : new Hashes()
     if (ids !== undefined) for (const hash of ids) hashes?.add(hash)
@@ -123,14 +131,22 @@ export class KnownIds {
     return hashes
   }
 
+  #beginAnew(): void {
+    this.#byConv.clear()
+    this.#count = 0
+  }
+
   /** To be told of everything that is stored. */
   add(conv: ConversationId, from: string, id: string): void {
     const known = this.#byConv.get(conv)
     if (known === undefined) return
-    this.#count++
-    if (known.count < idsMax) known.add(hashOfId(from, id))
-    else {
-      this.#count -= known.count
+    if (this.#count >= this.#limits.idsOfAll) return this.#beginAnew()
+    const before = known.count
+    if (before < this.#limits.ids) {
+      known.add(hashOfId(from, id))
+      this.#count += known.count - before
+    } else {
+      this.#count -= before
       this.#byConv.set(conv, undefined)
     }
   }

@@ -8,10 +8,12 @@ import { lockDataDir } from '../data-dir.js'
 import type { Store } from '../store.js'
 import { LmdbDirectory } from './directory.js'
 import { Environment } from './environment.js'
+import { newReleased } from './journal.js'
 import { LmdbKeyValueStore } from './key-value-store.js'
 import { LmdbMessageLog } from './message-log.js'
 import { Recent } from './recent.js'
 import { LmdbSessionStore } from './session-store.js'
+import { putReleased, releasedRecord } from './settle.js'
 
 export interface LmdbStoreOptions {
   /** The data directory; created 0700 if it does not exist. */
@@ -33,7 +35,12 @@ export async function createLmdbStore(options: LmdbStoreOptions): Promise<Store>
   const lock = await lockDataDir(dir)
   try {
     const environment = new Environment({ dir: join(lock.dir, 'store'), mapBytesMax, logger, freeBytesMin })
-    return await openStore(environment, new Recent(generationCostMax), lock.release)
+    try {
+      return await openStore(environment, new Recent(generationCostMax), lock.release)
+    } catch (error) {
+      await environment.close()
+      throw error
+    }
   } catch (error) {
     await lock.release()
     throw error
@@ -46,6 +53,7 @@ async function openStore(environment: Environment, recent: Recent, release: () =
   const retransmits = table('retransmits')
   const logTables = { journal: table('journal'), chunks: table('chunks'), sent: table('sent'), retransmits }
   const sessionTables = { sessions: table('sessions'), cursors: table('cursors'), retransmits }
+  if (releasedRecord(logTables.journal) === undefined) await environment.commit(() => putReleased(logTables.journal, newReleased()))
   const log = new LmdbMessageLog(environment, logTables, directoryTables, recent, join(environment.dir, 'journal'))
   await log.restore()
   return {

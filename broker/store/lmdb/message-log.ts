@@ -29,7 +29,7 @@ import { hashOfId, hashOfKey, KnownIds, readIdsMax } from './known-ids.js'
 import type { Recent } from './recent.js'
 import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, writeRecord } from './record.js'
 import { type ReadBudget, readSegments } from './segment.js'
-import { releasedRecord, type Settled, settleSome } from './settle.js'
+import { doneRecord, putDone, releasedRecord, type Settled, settleSome } from './settle.js'
 
 const bytesMaxDefault = 4 * 1024 * 1024
 /** What one append may hold before its buffer is given back. */
@@ -66,8 +66,11 @@ export class LmdbMessageLog implements MessageLog {
     this.#tables = tables
     this.#directory = directory
     this.#recent = recent
-    this.#journal = new Journal(journalDir, releasedRecord(tables.journal), ({ number, body }) => {
-      this.#owed.push({ deeds: readDeeds(body), done })
+    const doneBefore = doneRecord(tables.journal)
+    this.#journal = new Journal(journalDir, releasedRecord(tables.journal) ?? 0, ({ number, body }) => {
+      const deeds = readDeeds(body)
+      // Not again what is done: it may have been undone since, as when a session is removed.
+      if (number > doneBefore && deeds.length > 0) this.#owe(number, deeds, done)
       for (const segment of readRecord(body)) {
         const last = segment.entries.at(-1) as LogEntry
         if (last.seq > this.#settledHead(segment.conv).head) recent.add(segment, segment.bytes, number)
@@ -115,7 +118,7 @@ export class LmdbMessageLog implements MessageLog {
     const write = async (): Promise<void> => {
       const number = await this.#journal.append(record)
       // Whatever else fails: from here on its entries are in the log.
-      this.#owed.push({ deeds, done: () => this.#remember(record, number, segments) })
+      this.#owe(number, deeds, () => this.#remember(record, number, segments))
       if (deeds.length === 0) this.#finish()
     }
     await this.#environment.write(write, record.length)
@@ -129,12 +132,17 @@ export class LmdbMessageLog implements MessageLog {
     if (this.#arena.bytes.length > arenaKeptBytesMax) this.#arena = new ByteWriter(arenaBytesMin)
   }
 
+  #owe(number: number, deeds: readonly Deed[], done: () => void): void {
+    this.#owed.push({ number, deeds, done })
+  }
+
   /** Brings the directory to where the journal is, and shows what it has. */
   async #pay(): Promise<void> {
     const owed = this.#owed
     if (owed.length === 0) return
     const work = (): void => {
       for (const { deeds } of owed) for (const deed of deeds) this.#do(deed)
+      putDone(this.#tables.journal, (owed.at(-1) as Owed).number)
     }
     await this.#environment.commit(work, () => this.#finish())
   }
@@ -276,6 +284,7 @@ export class LmdbMessageLog implements MessageLog {
 
 /** A record that is durable and not visible yet. */
 interface Owed {
+  number: number
   deeds: readonly Deed[]
   done(): void
 }

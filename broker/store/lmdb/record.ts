@@ -1,6 +1,6 @@
 /**
  * What a journal record says: what the append does to the directory, and each conversation's name with its segments. It is all that
- * makes an append durable; reading the records again at start rebuilds what was in memory, and repeats what was done to the directory.
+ * makes an append durable; reading the records again at start rebuilds what was in memory, and does what the directory still lacks.
  */
 import type { ConversationId } from '../../topics.js'
 import type { ConversationAppend, Effect, LogEntry, Retransmit } from '../store.js'
@@ -15,7 +15,7 @@ export interface Segment {
   entries: readonly LogEntry[]
 }
 
-/** What an append writes beside its log. Written again it changes nothing. */
+/** What an append writes beside its log. */
 export interface Deed {
   conv: ConversationId
   /** It begins the conversation. */

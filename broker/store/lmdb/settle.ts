@@ -60,7 +60,7 @@ export function settleSome(recent: Recent, tables: SettleTables, directory: Dire
   }
   if (moved.length === 0) return undefined
   const isLast = moved.length === settling.conversations.size
-  if (isLast) tables.journal.put(plainKey('released'), encodeSeq(settling.lastRecord))
+  if (isLast) putReleased(tables.journal, settling.lastRecord)
   return {
     forget: () => {
       for (const conv of moved) settling.conversations.delete(conv)
@@ -70,10 +70,19 @@ export function settleSome(recent: Recent, tables: SettleTables, directory: Dire
   }
 }
 
-/** Number of the last journal record of which all is in the tables. */
-export function releasedRecord(journal: Table): number {
-  const value = journal.get(plainKey('released'))
-  return value === undefined ? 0 : decodeSeq(value)
+/** Number of the last journal record of which all is in the tables; undefined in a new store. */
+export const releasedRecord = (journal: Table): number | undefined => numberIn(journal, 'released')
+
+export const putReleased = (journal: Table, number: number): void => journal.put(plainKey('released'), encodeSeq(number))
+
+/** Number of the last journal record whose deeds are done. */
+export const doneRecord = (journal: Table): number => numberIn(journal, 'done') ?? 0
+
+export const putDone = (journal: Table, number: number): void => journal.put(plainKey('done'), encodeSeq(number))
+
+function numberIn(journal: Table, name: string): number | undefined {
+  const value = journal.get(plainKey(name))
+  return value === undefined ? undefined : decodeSeq(value)
 }
 
 function putChunks(chunks: Table, conv: ConversationId, segments: readonly RecentSegment[]): void {
