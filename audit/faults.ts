@@ -15,8 +15,8 @@ interface Kind {
 export const kinds = {
   kill: { scope: 'server', weight: 4, meaning: 'kill -9 of the server, then a new start' },
   restart: { scope: 'server', weight: 2, meaning: 'SIGTERM, then a new start' },
-  stall: { scope: 'server', weight: 2, meaning: 'SIGSTOP of the server for 1 to 6 s, then SIGCONT' },
-  disk: { scope: 'server', weight: 1, meaning: 'the disk is full for 1 to 4 s' },
+  stall: { scope: 'server', weight: 2, meaning: 'SIGSTOP of the server for 2 to 6 s, then SIGCONT' },
+  disk: { scope: 'server', weight: 1, meaning: 'the disk is full for 1 to 4 s, half of the time with a kill -9 meanwhile' },
   clock: { scope: 'server', weight: 1, meaning: 'the server’s wall clock jumps an hour ahead or back, and returns' },
   cut: { scope: 'client', weight: 5, meaning: 'the connections of some clients are closed' },
   reset: { scope: 'client', weight: 5, meaning: 'the connections of some clients are reset' },

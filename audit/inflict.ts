@@ -93,7 +93,7 @@ export class Inflictor {
     stall: (random) =>
       this.#server(random, async (node) => {
         node.freeze()
-        await delay(1_000 + random(5_000))
+        await delay(2_000 + random(4_000))
         node.thaw()
       }),
     disk: (random) =>

@@ -41,7 +41,9 @@ export interface RunWorld {
 }
 
 const tokenSeconds = 6 * 3_600
-const shortTokenSeconds = 8
+const shortTokenSecondsMax = 8
+/** As a share of the run, so that some expire in a short one too. */
+const shortTokenShare = 0.15
 const shortTokenEvery = 15
 const startMsMax = 60_000
 const healMsMaxUsual = 90_000
@@ -111,6 +113,7 @@ async function createWorld(stage: Stage): Promise<void> {
     recorder.write({ event: 'members', group, change: 'create', users: members, at: recorder.tick(), isDone: true })
   }
   const hasShortTokens = options.faults.includes('token')
+  const shortTokenSeconds = Math.max(1, Math.min(shortTokenSecondsMax, Math.round(options.minutes * 60 * shortTokenShare)))
   const world = { recorder, random, ports: proxy, token: api.token, wasSilent: proxy.wasSilent }
   cast.devices.forEach((device, number) => {
     const isShort = hasShortTokens && number % shortTokenEvery === shortTokenEvery - 1
@@ -216,10 +219,13 @@ async function settleAndRead(stage: Stage): Promise<void> {
   const waitedMs = recorder.ms - healedMs
   const sessions = clients.filter(({ isUp }) => isUp).length
   let leftovers = untold
-  await until(async () => {
-    leftovers = await readLeftovers(deployment, descriptorsAtStart)
-    return isDown(leftovers, sessions)
-  }, drainMsMax)
+  await until(
+    async () => {
+      leftovers = await readLeftovers(deployment, descriptorsAtStart)
+      return isDown(leftovers, sessions)
+    },
+    Math.min(drainMsMax, options.healMsMax ?? drainMsMax),
+  )
   for (const client of clients) client.writeDownOpen()
   for (const client of clients) client.stop()
   live.phase('reading back')

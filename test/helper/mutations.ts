@@ -64,12 +64,6 @@ export const mutations = {
     find: 'this.#dismiss(effect.group, effect.record.user);',
     replace: 'void effect;',
   },
-  noTakeover: {
-    title: 'lets a device have two sessions',
-    file: 'broker/hub.js',
-    find: 'const older = this.sessionsOf(user).find((session) => session.device === device);',
-    replace: 'const older = undefined;',
-  },
   noHandler: {
     title: 'has a rejection that nobody handles when a packet is malformed',
     file: 'broker/mqtt/validate.js',
