@@ -2,20 +2,20 @@
  * What the servers still hold when all clients have settled: sessions, descriptors, and whether their event loops keep up. Each is
  * given some time to come down to what it should be; the last figures go into the history.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Deployment } from './deployment.js'
+import { descriptorsSpare, lagMsMax } from './verdict.js'
 
 export interface Leftovers {
   /** Sessions that the servers count; null when they do not tell. */
   gauge: number | null
   /** Descriptors beyond those of the start; null when it is not known. */
   descriptors: number | null
-  /** 99th percentile of the event loop's lag since the last look, the worst of all servers; null when they do not tell. */
+  /** 99th percentile of the event loop's lag over a moment, the worst of all servers; null when they do not tell. */
   lagMs: number | null
 }
 
-/** Beside the sockets of clients: connections of the audit itself, files of the store. */
-export const descriptorsSpare = 100
-export const lagMsMax = 500
+const lagSampleMs = 300
 
 /** Over all servers; null when none has it. */
 export async function sumOf({ nodes }: Deployment, name: string): Promise<number | null> {
@@ -33,8 +33,10 @@ export const descriptorsOf = ({ nodes }: Deployment): number => nodes.reduce((su
 
 /** `atStart`: descriptors when nobody was connected; 0: not known. */
 export async function readLeftovers(deployment: Deployment, atStart: number): Promise<Leftovers> {
-  const [gauge, lagMs] = [await sumOf(deployment, 'parley_sessions'), await lagOf(deployment)]
-  return { gauge, lagMs, descriptors: atStart === 0 ? null : descriptorsOf(deployment) - atStart }
+  // Each look at the metrics begins a new measurement.
+  const gauge = await sumOf(deployment, 'parley_sessions')
+  await delay(lagSampleMs)
+  return { gauge, lagMs: await lagOf(deployment), descriptors: atStart === 0 ? null : descriptorsOf(deployment) - atStart }
 }
 
 export const isDown = ({ gauge, descriptors, lagMs }: Leftovers, sessions: number): boolean =>

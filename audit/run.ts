@@ -46,7 +46,8 @@ const shortTokenSecondsMax = 8
 const shortTokenShare = 0.15
 const shortTokenEvery = 15
 const startMsMax = 60_000
-const healMsMaxUsual = 90_000
+/** The bound of I2. */
+const healMsMaxUsual = 30_000
 const quietMs = 1_200
 const drainMsMax = 10_000
 const sampleMs = 1_000

@@ -93,7 +93,12 @@ const { noDismissal, noHandler, caughtUpTooEarly } = mutations
 
 finds(ackBeforeAppend.title, { faults: ['kill'] }, ackBeforeAppend, ({ wrong }) => wrong.lost)
 finds(ackBeforeWrite.title, { faults: ['kill'] }, ackBeforeWrite, ({ wrong }) => wrong.lost)
-finds(failureTakenAsDone.title, { faults: ['disk'], minutes: 0.1 }, failureTakenAsDone, ({ wrong }) => wrong.lost + wrong['falsely acked'])
+finds(
+  failureTakenAsDone.title,
+  { faults: ['disk'], minutes: 0.1, serverEveryMs: 3_000 },
+  failureTakenAsDone,
+  ({ wrong }) => wrong.lost + wrong['falsely acked'],
+)
 finds(cursorBeforePuback.title, { faults: ['withhold'] }, cursorBeforePuback, ({ wrong }) => wrong.lost + wrong.gaps)
 finds(noDedup.title, { faults: ['repeat', 'same-id', 'reset'] }, noDedup, ({ wrong }) => wrong.duplicated)
 finds(noMembership.title, {}, noMembership, ({ wrong }) => wrong.leaked)

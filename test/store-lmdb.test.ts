@@ -1,6 +1,6 @@
 /** The embedded store: the contract suites, and what only LMDB can do wrong: crashes, settling, full disks, removed files. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { rmSync, writeFileSync } from 'node:fs'
+import { constants, existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -258,3 +258,18 @@ async function smallDisk(t: Test): Promise<string | undefined> {
   t.teardown(() => execFileSync('umount', ['-l', dir]))
   return dir
 }
+
+t.test('the journal asks for O_DSYNC, which no kill -9 would miss', { skip: process.platform !== 'linux' }, async (t) => {
+  const dir = await newDir(t)
+  const store = await createLmdbStore({ dir })
+  t.teardown(() => store.close())
+  await store.log.append([append('g/team', 0, 1)])
+  const flags = readdirSync('/proc/self/fd').flatMap((fd) => {
+    const link = `/proc/self/fd/${fd}`
+    // The descriptor by which they were listed is gone.
+    if (!existsSync(link) || !readlinkSync(link).startsWith(join(dir, 'store', 'journal'))) return []
+    return [Number.parseInt(/^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '', 8)]
+  })
+  t.ok(flags.length > 0)
+  for (const each of flags) t.equal(each & constants.O_DSYNC, constants.O_DSYNC)
+})

@@ -3,8 +3,7 @@
  * has one connection at a time, a token's end ends it; the server ends only when it is told, and keeps nothing of who is gone.
  */
 import type { ConnectionRecord, EventOf, History } from '../history.js'
-import { descriptorsSpare, lagMsMax } from '../leftovers.js'
-import type { Report } from '../verdict.js'
+import { descriptorsSpare, lagMsMax, type Report } from '../verdict.js'
 import { sessionsOf } from './delivery.js'
 
 /** Two connections of a device may overlap for so long. */
