@@ -26,6 +26,9 @@ export interface Cast {
 }
 
 export const groupMembersMax = 500
+/** Users of the fuzzer, who speak of each other only. */
+export const fuzzUsers: readonly string[] = ['fuzz0', 'fuzz1', 'fuzz2']
+export const isFuzzUser = (user: string): boolean => fuzzUsers.includes(user)
 const restlessGroups = 4
 const friendSteps = [1, 7, 31]
 

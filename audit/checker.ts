@@ -70,7 +70,7 @@ function countDistinct(history: History): number {
 }
 
 /** What is worth knowing and breaks nothing. */
-function notesOf({ connections, logged, samples }: History): string[] {
+function notesOf({ connections, logged, samples, healed }: History): string[] {
   const notes: string[] = []
   const cut = connections.filter(({ ready }) => ready?.truncated !== undefined).length
   if (cut > 0) notes.push(`${cut} backlogs were over the configured bound and cut, which ready said`)
@@ -78,5 +78,6 @@ function notesOf({ connections, logged, samples }: History): string[] {
   if (errors > 0) notes.push(`the server logged ${errors} errors`)
   const rss = samples.map(({ rssMb }) => rssMb).filter((mb) => mb > 0)
   if (rss.length > 0) notes.push(`memory of the server: at most ${Math.max(...rss)} MB, at the end ${rss.at(-1)} MB`)
+  if (healed?.complaint === '') notes.push(`everything had settled ${healed.waitedMs} ms after healing`)
   return notes
 }

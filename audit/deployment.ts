@@ -30,6 +30,8 @@ export interface AuditNode {
   setClock(shiftMs: number): void
   /** Resident memory; 0 when it is not known. */
   rssBytes(): number
+  /** Open descriptors; 0 when it is not known. */
+  descriptors(): number
   /** Sum over the labels of one metric; undefined when the node has no such metric. */
   metric(name: string): Promise<number | undefined>
 }

@@ -52,6 +52,7 @@ export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: Emb
       PARLEY_DATA_DIR: join(dataDir, 'parley'),
       PARLEY_JWT_SECRET: secret,
       PARLEY_RATE_LIMIT: 'off',
+      PARLEY_TOPICS: withFuzzTopics(process.env.PARLEY_TOPICS ?? ''),
       ...settings,
     },
     clockFile,
@@ -74,6 +75,14 @@ export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: Emb
       await rm(dir, { recursive: true, force: true })
     },
   }
+}
+
+/** The user's rules, and behind them one that lets the fuzzer reach what is done with application topics. */
+function withFuzzTopics(rules: string): string {
+  const fuzz = JSON.stringify({ topic: 'fuzz/#', publish: true, subscribe: true })
+  const [, own] = /^\s*\[(.*)\]\s*$/s.exec(rules === '' ? '[]' : rules) ?? []
+  if (own === undefined) return rules // The server says what is wrong with it.
+  return own.trim() === '' ? `[${fuzz}]` : `[${own},${fuzz}]`
 }
 
 /** False when this machine does not let us. */

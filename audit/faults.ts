@@ -15,8 +15,8 @@ interface Kind {
 export const kinds = {
   kill: { scope: 'server', weight: 4, meaning: 'kill -9 of the server, then a new start' },
   restart: { scope: 'server', weight: 2, meaning: 'SIGTERM, then a new start' },
-  stall: { scope: 'server', weight: 2, meaning: 'SIGSTOP of the server for 1 to 6 s, then SIGCONT' },
-  disk: { scope: 'server', weight: 1, meaning: 'the disk is full for 1 to 4 s' },
+  stall: { scope: 'server', weight: 2, meaning: 'SIGSTOP of the server for 2 to 6 s, then SIGCONT' },
+  disk: { scope: 'server', weight: 1, meaning: 'the disk is full for 1 to 4 s, half of the time with a kill -9 meanwhile' },
   clock: { scope: 'server', weight: 1, meaning: 'the server’s wall clock jumps an hour ahead or back, and returns' },
   cut: { scope: 'client', weight: 5, meaning: 'the connections of some clients are closed' },
   reset: { scope: 'client', weight: 5, meaning: 'the connections of some clients are reset' },
@@ -44,14 +44,14 @@ export interface PlannedFault {
   seed: number
 }
 
-/** Servers need time to come back and to be in use again before the next one. */
+/** Servers need time to come back and to be in use again before the next one; in a short run they get less. */
 const serverEveryMsUsual = 6_000
 /** Share of the clients that are in trouble at a time grows with it. */
 const clientEveryMs = 250
 
 export const isSteady = (kind: FaultKind): boolean => kinds[kind].scope === 'steady'
 
-/** In order of time. Every kind comes once before one comes twice; after that by weight. */
+/** In order of time. Every kind comes once, and then by weight. */
 export function planFaults(seed: number, runMs: number, chosen: readonly FaultKind[], serverEveryMs = serverEveryMsUsual): PlannedFault[] {
   const random = createRandom(seed)
   const plan = [
@@ -59,26 +59,26 @@ export function planFaults(seed: number, runMs: number, chosen: readonly FaultKi
       random,
       runMs,
       chosen.filter((kind) => kinds[kind].scope === 'server'),
-      serverEveryMs / 2,
       serverEveryMs,
     ),
     ...planScope(
       random,
       runMs,
       chosen.filter((kind) => kinds[kind].scope === 'client'),
-      0,
       clientEveryMs,
     ),
   ]
   return plan.sort((a, b) => a.ms - b.ms)
 }
 
-function planScope(random: Random, runMs: number, chosen: readonly FaultKind[], firstMs: number, everyMs: number): PlannedFault[] {
+/** The first round takes no longer than the run, however unlucky. */
+function planScope(random: Random, runMs: number, chosen: readonly FaultKind[], usualMs: number): PlannedFault[] {
   if (chosen.length === 0) return []
   const once = shuffle(random, chosen)
+  const everyMs = Math.max(1, Math.floor(Math.min(usualMs, runMs / (1.5 * chosen.length))))
   const byWeight = chosen.flatMap((kind) => Array.from({ length: kinds[kind].weight }, () => kind))
   const plan: PlannedFault[] = []
-  for (let ms = firstMs + random(everyMs); ms < runMs; ms += everyMs / 2 + random(everyMs)) {
+  for (let ms = everyMs / 2 + random(everyMs); ms < runMs; ms += everyMs / 2 + random(everyMs)) {
     plan.push({ ms: Math.round(ms), kind: once.pop() ?? pick(random, byWeight), seed: random(2 ** 31) })
   }
   return plan

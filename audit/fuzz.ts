@@ -4,6 +4,7 @@
  * past CONNECT, and speaks only of them. Whatever the server answers is right, as long as it lives and others do not notice.
  */
 import { setTimeout as delay } from 'node:timers/promises'
+import { fuzzUsers } from './cast.js'
 import * as packets from './packets.js'
 import { openPipe, type Pipe } from './pipe.js'
 import { pick, type Random } from './random.js'
@@ -14,37 +15,38 @@ export interface FuzzWorld {
   token(user: string, lifeSeconds: number): Promise<string>
 }
 
+export interface FuzzCounts {
+  tcp: number
+  ws: number
+  /** Connections that were welcomed: what they sent after CONNECT was looked at. */
+  welcome: number
+  packets: number
+}
+
 export interface Fuzz {
-  /** Connections made so far. */
-  readonly connections: number
+  readonly counts: FuzzCounts
   /** Resolves when the last connection is closed. */
   stop(): Promise<void>
 }
 
-const users = ['fuzz0', 'fuzz1', 'fuzz2']
-export const isFuzzUser = (user: string): boolean => users.includes(user)
-export const fuzzUsers: readonly string[] = users
-
 const lanes = 3
 const packetsMax = 24
 const restMs = 20
+const answerMsMax = 300
 const tokenSeconds = 6 * 3_600
 
 export function startFuzz(world: FuzzWorld): Fuzz {
   let isStopped = false
-  let connections = 0
+  const counts: FuzzCounts = { tcp: 0, ws: 0, welcome: 0, packets: 0 }
   const lane = async (): Promise<void> => {
     while (!isStopped) {
-      connections++
-      await fuzzOnce(world)
+      await fuzzOnce(world, counts)
       await delay(restMs + world.random(restMs))
     }
   }
   const ended = Promise.all(Array.from({ length: lanes }, lane))
   return {
-    get connections() {
-      return connections
-    },
+    counts,
     async stop() {
       isStopped = true
       await ended
@@ -52,26 +54,40 @@ export function startFuzz(world: FuzzWorld): Fuzz {
   }
 }
 
-async function fuzzOnce({ random, ports, token }: FuzzWorld): Promise<void> {
-  const user = pick(random, users)
+async function fuzzOnce({ random, ports, token }: FuzzWorld, counts: FuzzCounts): Promise<void> {
+  const user = pick(random, fuzzUsers)
   const password = await token(user, tokenSeconds)
-  const hello = packets.connect({ clientId: `f${random(4)}`, clean: random(2) === 0, keepaliveSeconds: 5, username: user, password })
+  const hello = helloOf(random, user, password)
+  const transport = random(2) === 0 ? 'tcp' : 'ws'
+  counts[transport]++
+  let isAnswered = false
+  let answer = (): void => undefined
+  const answered = new Promise<void>((resolve) => {
+    answer = resolve
+  })
   await new Promise<void>((resolve) => {
-    const pipe: Pipe = openPipe(random(2) === 0 ? 'tcp' : 'ws', ports, {
-      opened: () => void talk(pipe, hello, random),
-      data: () => undefined,
+    const pipe: Pipe = openPipe(transport, ports, {
+      opened: () => void talk(pipe, hello, answered, random, counts),
+      data: (chunk) => {
+        if (!isAnswered && chunk[0] === packets.packetType.connack << 4 && chunk[3] === 0) counts.welcome++
+        isAnswered = true
+        answer()
+      },
       closed: resolve,
     })
     setTimeout(() => pipe.destroy(), 2_000)
   })
 }
 
-async function talk(pipe: Pipe, hello: Buffer, random: Random): Promise<void> {
+async function talk(pipe: Pipe, hello: Buffer, answered: Promise<void>, random: Random, counts: FuzzCounts): Promise<void> {
   const count = 1 + random(packetsMax)
   pipe.write(random(6) === 0 ? mutate(hello, random) : hello)
+  // Some do not wait for CONNACK.
+  if (random(4) > 0) await Promise.race([answered, delay(answerMsMax)])
   for (let i = 0; i < count; i++) {
     const content = makePacket(random)
-    writeInPieces(pipe, random(2) === 0 ? mutate(content, random) : content, random)
+    writeInPieces(pipe, random(3) === 0 ? mutate(content, random) : content, random)
+    counts.packets++
     if (random(4) === 0) await delay(random(30))
   }
   if (random(3) > 0) await delay(50)
@@ -89,10 +105,37 @@ function writeInPieces(pipe: Pipe, content: Buffer, random: Random): void {
 
 const oddTexts = ['', '/', '#', '+', 'u/', 'g//msg', '$SYS/x', 'constructor', '__proto__', 'u/\u0000/msg', '\uffff', 'x/'.repeat(300)]
 
+/** Mostly a good one; otherwise of another version, with another name, or with a will on any topic. */
+function helloOf(random: Random, user: string, password: string): Buffer {
+  const good = { clientId: `f${random(4)}`, clean: random(2) === 0, keepaliveSeconds: 5, username: user, password }
+  const will = { topic: topicOf(random), payload: payloadOf(random).slice(0, 2_000), qos: random(3), retain: random(3) === 0 }
+  switch (random(8)) {
+    case 0:
+      return packets.connect({ ...good, protocol: { name: pick(random, ['MQTT', 'MQIsdp', 'mqtt', '']), level: random(7) } })
+    case 1:
+      return packets.connect({ ...good, clientId: pick(random, [...oddTexts, 'x'.repeat(random(300))]) })
+    case 2:
+      return packets.connect({ ...good, username: pick(random, [...oddTexts, user]), password: password.slice(random(password.length)) })
+    case 3:
+    case 4:
+      return packets.connect({ ...good, will })
+    default:
+      return packets.connect(good)
+  }
+}
+
 const topicOf = (random: Random): string => {
-  const target = pick(random, users)
+  const target = pick(random, fuzzUsers)
   return pick(random, [
-    ...[`u/${target}/msg`, `u/${target}/msg`, `u/${target}/read`, `g/fuzz${random(3)}/msg`, `g/fuzz${random(3)}/read`, `fuzz/${random(9)}`],
+    ...[
+      `u/${target}/msg`,
+      `u/${target}/msg`,
+      `u/${target}/read`,
+      `g/fuzz${random(3)}/msg`,
+      `g/fuzz${random(3)}/read`,
+      `fuzz/${random(9)}`,
+      `fuzz/${random(9)}`,
+    ],
     ...['rpc/history', 'rpc/sync', 'rpc/conversations', 'rpc/group.get', 'rpc/nothing', `u/${target}/ack`],
     pick(random, oddTexts),
   ])
@@ -124,6 +167,8 @@ function payloadOf(random: Random): string {
 
 const packetIdOf = (random: Random): number => pick(random, [1, 2, 3, 0, 32_767, 32_768, 65_535, random(65_536)])
 
+const flagsOf = (random: Random): { dup: boolean; retain: boolean } => ({ dup: random(4) === 0, retain: random(6) === 0 })
+
 function makePacket(random: Random): Buffer {
   const packetId = packetIdOf(random)
   switch (random(12)) {
@@ -143,7 +188,13 @@ function makePacket(random: Random): Buffer {
     case 5:
       return packets.packet(random(16), random(16), Buffer.from(payloadOf(random).slice(0, random(60))))
     default:
-      return packets.publish({ topic: topicOf(random), payload: payloadOf(random), qos: random(4), packetId, dup: random(4) === 0 })
+      return packets.publish({
+        topic: topicOf(random),
+        payload: payloadOf(random),
+        qos: random(8) === 0 ? 3 : random(3),
+        packetId,
+        ...flagsOf(random),
+      })
   }
 }
 

@@ -6,6 +6,7 @@
 import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { ConversationId } from '../broker/topics.js'
+import type { Leftovers } from './leftovers.js'
 
 /** First and last seq, both inclusive. */
 export type Run = [from: number, to: number]
@@ -64,13 +65,13 @@ export type Event =
     }
   /** A change of members that was asked for; `isDone` undefined: no answer came. */
   | { event: 'members'; group: string; change: 'create' | 'add' | 'remove' | 'leave'; users: string[]; at: number; isDone?: boolean }
-  /** All that a user was shown between `from` and `to`. */
-  | { event: 'read'; user: string; conv: ConversationId; by: 'history' | 'sync'; from: number; to: number; runs: Run[] }
+  /** All that a user was shown between `from` and `to`, the head; by `peek` in the middle of the run, by the others after it. */
+  | { event: 'read'; user: string; conv: ConversationId; by: 'history' | 'sync' | 'peek'; from: number; to: number; runs: Run[] }
   | { event: 'fault'; kind: string; ms: number; what: string }
   | { event: 'node'; node: string; what: 'up' | 'exit'; ms: number; isOrdered: boolean; why: string }
   | { event: 'logged'; node: string; level: string; text: string }
   | { event: 'sample'; sample: Sample }
-  | { event: 'healed'; ms: number; sessions: number; gauge: number | null; waitedMs: number; complaint: string }
+  | ({ event: 'healed'; ms: number; sessions: number; waitedMs: number; complaint: string } & Leftovers)
 
 export type EventOf<Name extends Event['event']> = Extract<Event, { event: Name }>
 

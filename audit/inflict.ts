@@ -3,6 +3,7 @@
  * clients by chance and, where it lasts, gives them back after its time. `heal` ends whatever is still going on.
  */
 import { setTimeout as delay } from 'node:timers/promises'
+import { groupConversation } from '../broker/topics.js'
 import type { Api } from './api.js'
 import type { Cast } from './cast.js'
 import type { ClientWorld, VirtualClient } from './client.js'
@@ -11,6 +12,7 @@ import type { Deployment } from './deployment.js'
 import type { FaultKind, PlannedFault } from './faults.js'
 import type { FaultyProxy, Harm } from './proxy.js'
 import { createRandom, pick, type Random } from './random.js'
+import { peek } from './read-back.js'
 import type { Traffic } from './traffic.js'
 
 export interface InflictWorld {
@@ -36,7 +38,7 @@ export class Inflictor {
   /** Members of restless groups, as far as is known. */
   readonly #inside = new Map<string, Set<string>>()
   readonly #twins = new Set<VirtualClient>()
-  #error: unknown
+  #trouble = ''
 
   constructor(world: InflictWorld) {
     this.#world = world
@@ -51,23 +53,32 @@ export class Inflictor {
     recorder.write({ event: 'fault', kind, ms: recorder.ms, what })
   }
 
-  /** Everything is as it should be when it resolves; clients are told to read, acknowledge and connect. */
-  async heal(): Promise<void> {
+  /**
+   * Everything is as it should be when it resolves with ''; clients are told to read, acknowledge and connect. Otherwise with
+   * what a server could not do, be it only to come up again.
+   */
+  async heal(): Promise<string> {
     for (const timer of this.#lasting) clearTimeout(timer)
     this.#lasting.clear()
     for (const twin of this.#twins) twin.stop()
     await this.#servers
     await this.#members
-    if (this.#error !== undefined) throw this.#error
-    const { proxy, clients } = this.#world
+    const { proxy, clients, deployment } = this.#world
+    // Whoever has ended by itself shall show what is left.
+    for (const node of deployment.nodes) if (!node.isUp && this.#trouble === '') await node.start().catch(this.#note)
     proxy.healAll()
     for (const client of clients) {
       client.heal()
       client.start()
     }
+    return this.#trouble
   }
 
-  readonly #actions: Partial<Record<FaultKind, (random: Random) => string | undefined>> = {
+  readonly #note = (error: unknown): void => {
+    this.#trouble ||= (error as Error).message
+  }
+
+  readonly #actions: Partial<Record<FaultKind, (random: Random) => string>> = {
     kill: (random) =>
       this.#server(random, async (node) => {
         await node.kill()
@@ -82,14 +93,18 @@ export class Inflictor {
     stall: (random) =>
       this.#server(random, async (node) => {
         node.freeze()
-        await delay(1_000 + random(5_000))
+        await delay(2_000 + random(4_000))
         node.thaw()
       }),
     disk: (random) =>
-      this.#server(random, async () => {
+      this.#server(random, async (node) => {
+        const isKilled = random(2) === 0
         this.#world.deployment.fillDisk()
         await delay(1_000 + random(3_000))
+        // What was acknowledged and had no room is gone then.
+        if (isKilled) await node.kill()
         this.#world.deployment.freeDisk()
+        if (isKilled) await node.start()
       }),
     clock: (random) =>
       this.#server(random, async (node) => {
@@ -127,18 +142,14 @@ export class Inflictor {
         (client) => client.start(),
       ),
     repeat: (random) => this.#some(random, (client) => client.repeat(1 + random(8)), 0),
-    'same-id': () => (this.#world.traffic.sendFromAllDevices() ? 'two devices, one id' : undefined),
+    'same-id': () => this.#world.traffic.sendFromAllDevices(),
     'same-device': (random) => this.#sameDevice(random),
     members: (random) => this.#changeMembers(random),
   }
 
   #server(random: Random, act: (node: Deployment['nodes'][number]) => Promise<void>): string {
     const node = pick(random, this.#world.deployment.nodes)
-    this.#servers = this.#servers
-      .then(() => act(node))
-      .catch((error) => {
-        this.#error ??= error
-      })
+    this.#servers = this.#servers.then(() => (this.#trouble === '' ? act(node) : undefined)).catch(this.#note)
     return node.name
   }
 
@@ -220,8 +231,10 @@ export class Inflictor {
     const at = recorder.tick()
     const answer = await api.call(actor, `group.${change}`, change === 'leave' ? { group } : { group, users })
     const changed = (answer?.body.added ?? answer?.body.removed ?? users) as string[]
-    const isDone = answer === undefined || answer.status >= 500 ? {} : { isDone: answer.status === 200 }
-    recorder.write({ event: 'members', group, change, users: changed, at, ...isDone })
+    const isDone = answer === undefined || answer.status >= 500 ? undefined : answer.status === 200
+    recorder.write({ event: 'members', group, change, users: changed, at, ...(isDone === undefined ? {} : { isDone }) })
+    // Whoever has just gone, or come, tries to look at more than is his.
+    if (isDone === true) for (const user of changed) await peek({ api, recorder }, user, groupConversation(group))
   }
 }
 

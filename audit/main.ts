@@ -1,10 +1,12 @@
 /**
  * `parley prove`: runs the fault audit or judges a kept history again, prints the verdict, and writes the reports that were asked
- * for. Exit code 1 when a promise was broken; the history is kept then, wherever it was.
+ * for. Exit code 1 when a promise was broken; the history is kept then, wherever it was. Exit code 3 when nothing was judged: the
+ * run was ended from outside, or the audit could not be carried out.
  */
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { OperatorError } from '../broker/operator-error.js'
 import { check } from './checker.js'
 import { createEmbedded } from './embedded.js'
 import { type History, readHistory } from './history.js'
@@ -15,10 +17,12 @@ import { renderTable, toJson } from './report.js'
 import { runAudit } from './run.js'
 import { type Verdict, violationCount } from './verdict.js'
 
+const notJudged = 3
+
 export async function prove(raw: RawProveOptions): Promise<void> {
   const options = parseProveOptions(raw)
   if (options.judge !== undefined) {
-    const history = await readHistory(options.judge)
+    const history = await readHistory(options.judge).catch(unreadable)
     return finish(options, history, check(history))
   }
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => interrupted(signal))
@@ -37,6 +41,10 @@ export async function prove(raw: RawProveOptions): Promise<void> {
     const verdict = check(history)
     keep(options, file, verdict)
     finish(options, history, verdict)
+  } catch (error) {
+    const words = error instanceof OperatorError ? error.message : (error as Error).stack
+    process.stderr.write(`nothing was judged, the audit could not be carried out: ${words}\n`)
+    process.exitCode = notJudged
   } finally {
     process.removeListener('exit', remove)
     remove()
@@ -46,7 +54,11 @@ export async function prove(raw: RawProveOptions): Promise<void> {
 /** Ends at once; what the audit has started and made goes with it. */
 function interrupted(signal: string): never {
   process.stderr.write(`\nended by ${signal}: nothing was judged\n`)
-  process.exit(1)
+  process.exit(notJudged)
+}
+
+function unreadable(error: unknown): never {
+  throw new OperatorError(`--judge: ${(error as Error).message}`)
 }
 
 function keep({ keep: folder, seed }: ProveOptions, file: string, verdict: Verdict): void {

@@ -47,17 +47,23 @@ export interface ConnectFields {
   keepaliveSeconds: number
   username: string
   password: string
+  /** As every client must send it when left out. */
+  protocol?: { name: string; level: number }
+  will?: { topic: string; payload: string; qos: number; retain: boolean }
 }
 
-export function connect({ clientId, clean, keepaliveSeconds, username, password }: ConnectFields): Buffer {
-  const flags = (clean ? 2 : 0) | 0xc0
+const usualProtocol = { name: 'MQTT', level: 4 }
+
+export function connect({ clientId, clean, keepaliveSeconds, username, password, protocol = usualProtocol, will }: ConnectFields): Buffer {
+  const willFlags = will === undefined ? 0 : 4 | (will.qos << 3) | (will.retain ? 0x20 : 0)
   return packet(
     packetType.connect,
     0,
-    text('MQTT'),
-    Buffer.of(4, flags),
+    text(protocol.name),
+    Buffer.of(protocol.level, (clean ? 2 : 0) | 0xc0 | willFlags),
     uint16(keepaliveSeconds),
     text(clientId),
+    ...(will === undefined ? [] : [text(will.topic), text(will.payload)]),
     text(username),
     text(password),
   )
@@ -69,11 +75,12 @@ export interface PublishFields {
   qos: number
   packetId: number
   dup: boolean
+  retain?: boolean
 }
 
-export function publish({ topic, payload, qos, packetId, dup }: PublishFields): Buffer {
+export function publish({ topic, payload, qos, packetId, dup, retain = false }: PublishFields): Buffer {
   const id = qos > 0 ? uint16(packetId) : Buffer.alloc(0)
-  return packet(packetType.publish, (dup ? 8 : 0) | (qos << 1), text(topic), id, Buffer.from(payload))
+  return packet(packetType.publish, (dup ? 8 : 0) | (qos << 1) | (retain ? 1 : 0), text(topic), id, Buffer.from(payload))
 }
 
 /** PUBACK, PUBREC, PUBREL or PUBCOMP. */

@@ -11,7 +11,6 @@ import { joinRun, type Recorder } from './recorder.js'
 
 export interface ReadWorld {
   api: Api
-  cast: Cast
   recorder: Recorder
 }
 
@@ -24,7 +23,7 @@ const fullSyncs = 40
 const tail = 20
 const pagesMax = 10_000
 
-export async function readBack(world: ReadWorld, done: (share: number) => void): Promise<void> {
+export async function readBack(world: ReadWorld & { cast: Cast }, done: (share: number) => void): Promise<void> {
   const { cast } = world
   const jobs: (() => Promise<void>)[] = []
   for (const [user, address] of directs(cast)) jobs.push(() => readHistory(world, user, address, 0))
@@ -53,6 +52,17 @@ async function inParallel(jobs: readonly (() => Promise<void>)[], done: (share: 
     }
   }
   await Promise.all(Array.from({ length: parallel }, work))
+}
+
+/** What a user is shown of the end of a conversation in the middle of a run; nothing when the server does not answer. */
+export async function peek({ api, recorder }: ReadWorld, user: string, address: Address): Promise<void> {
+  const answer = await api.call(user, 'history', { conv: address, limit: tail })
+  if (answer?.status !== 200) return
+  const conv = conversationOf(address, user) ?? address
+  const { messages, head } = answer.body as { messages: Message[]; head: number }
+  const runs: Run[] = []
+  for (const message of messages) note(recorder, conv, message, user, runs)
+  recorder.write({ event: 'read', user, conv, by: 'peek', from: messages[0]?.seq ?? head + 1, to: head, runs })
 }
 
 /** Nothing is recorded when the server does not let the user; a negative `after` counts from the end. */
@@ -101,6 +111,11 @@ async function readSync({ api, recorder }: ReadWorld, user: string): Promise<voi
     if (page.more && page.messages.length === 0) throw new Error(`sync of ${user} says that there is more, and gives nothing`)
     heads = page.heads
     more = page.more
+  }
+  // A conversation that is only named: its messages are missing, or it should not be.
+  for (const address of Object.keys(heads) as Address[]) {
+    const conv = conversationOf(address, user) ?? address
+    if (!found.has(conv)) found.set(conv, [])
   }
   for (const [conv, runs] of found) {
     const head = heads[addressOf(conv, user)] ?? runs.at(-1)?.[1] ?? 0

@@ -6,12 +6,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { groupConversation } from '../broker/topics.js'
 import { Api } from './api.js'
-import { type Cast, createCast } from './cast.js'
+import { type Cast, createCast, fuzzUsers } from './cast.js'
 import { VirtualClient } from './client.js'
 import type { Deployment, DeploymentEvents } from './deployment.js'
 import { type FaultKind, isSteady, planFaults } from './faults.js'
-import { fuzzUsers, startFuzz } from './fuzz.js'
+import { type FuzzCounts, startFuzz } from './fuzz.js'
 import { Inflictor } from './inflict.js'
+import { descriptorsOf, isDown, type Leftovers, readLeftovers, sumOf } from './leftovers.js'
 import type { Live } from './live.js'
 import { createProxy, type FaultyProxy } from './proxy.js'
 import { createRandom, type Random } from './random.js'
@@ -40,14 +41,18 @@ export interface RunWorld {
 }
 
 const tokenSeconds = 6 * 3_600
-const shortTokenSeconds = 8
+const shortTokenSecondsMax = 8
+/** As a share of the run, so that some expire in a short one too. */
+const shortTokenShare = 0.15
 const shortTokenEvery = 15
 const startMsMax = 60_000
-const healMsMaxUsual = 90_000
+/** The bound of I2. */
+const healMsMaxUsual = 30_000
 const quietMs = 1_200
 const drainMsMax = 10_000
 const sampleMs = 1_000
 const startSlice = 50
+const untold: Leftovers = { gauge: null, descriptors: null, lagMs: null }
 
 interface Stage {
   options: RunOptions
@@ -59,6 +64,8 @@ interface Stage {
   clients: VirtualClient[]
   random: Random
   live: Live
+  /** Of all servers before anybody has connected. */
+  descriptorsAtStart: number
 }
 
 export async function runAudit(options: RunOptions, { file, deploy, live }: RunWorld): Promise<void> {
@@ -72,13 +79,15 @@ export async function runAudit(options: RunOptions, { file, deploy, live }: RunW
   const proxy = await createProxy(() => api.node())
   try {
     const cast = createCast(options.users)
-    const stage: Stage = { options, recorder, deployment, proxy, api, cast, clients: [], random, live }
+    const stage: Stage = { options, recorder, deployment, proxy, api, cast, clients: [], random, live, descriptorsAtStart: 0 }
     writeRun(stage)
     live.phase('starting')
     for (const node of deployment.nodes) await node.start()
+    stage.descriptorsAtStart = descriptorsOf(deployment)
     await createWorld(stage)
-    await talk(stage)
-    await settleAndRead(stage)
+    const trouble = await talk(stage)
+    if (trouble === '') await settleAndRead(stage)
+    else recorder.write({ event: 'healed', ms: recorder.ms, sessions: 0, ...untold, waitedMs: 0, complaint: trouble })
   } finally {
     live.end()
     await proxy.close()
@@ -105,6 +114,7 @@ async function createWorld(stage: Stage): Promise<void> {
     recorder.write({ event: 'members', group, change: 'create', users: members, at: recorder.tick(), isDone: true })
   }
   const hasShortTokens = options.faults.includes('token')
+  const shortTokenSeconds = Math.max(1, Math.min(shortTokenSecondsMax, Math.round(options.minutes * 60 * shortTokenShare)))
   const world = { recorder, random, ports: proxy, token: api.token, wasSilent: proxy.wasSilent }
   cast.devices.forEach((device, number) => {
     const isShort = hasShortTokens && number % shortTokenEvery === shortTokenEvery - 1
@@ -123,12 +133,13 @@ async function createWorld(stage: Stage): Promise<void> {
 async function until(probe: () => boolean | Promise<boolean>, msMax: number): Promise<boolean> {
   for (const end = performance.now() + msMax; performance.now() < end; ) {
     if (await probe()) return true
-    await delay(20)
+    await delay(50)
   }
   return false
 }
 
-async function talk(stage: Stage): Promise<void> {
+/** What a server could not do, or ''. */
+async function talk(stage: Stage): Promise<string> {
   const { options, recorder, deployment, proxy, api, cast, clients, random, live } = stage
   const possible = options.faults.filter((kind) => deployment.cannot(kind) === undefined)
   const runMs = options.minutes * 60_000
@@ -154,13 +165,17 @@ async function talk(stage: Stage): Promise<void> {
   live.phase('healing')
   traffic.stop()
   await fuzz?.stop()
-  await inflictor.heal()
+  const trouble = await inflictor.heal()
   stopSampling()
   const steady = (kind: FaultKind, what: string): void => recorder.write({ event: 'fault', kind, ms: recorder.ms, what })
-  if (fuzz !== undefined) steady('fuzz', `${fuzz.connections} connections`)
+  if (fuzz !== undefined) steady('fuzz', wordsOf(fuzz.counts))
   if (possible.includes('token'))
     steady('token', `${clients.reduce((sum, { expiries }) => sum + expiries, 0)} connections ended with their token`)
+  return trouble
 }
+
+const wordsOf = ({ tcp, ws, welcome, packets }: FuzzCounts): string =>
+  `${tcp} connections over TCP and ${ws} over WebSocket, ${welcome} of them welcomed, ${packets} packets`
 
 function sample({ recorder, clients, deployment, options, live }: Stage): () => void {
   const timer = setInterval(() => {
@@ -178,7 +193,7 @@ function sample({ recorder, clients, deployment, options, live }: Stage): () => 
 }
 
 /** What is wrong with the state after healing; '' when everybody has everything that can still come. */
-async function settle({ clients, recorder, api, live, options: { healMsMax = healMsMaxUsual } }: Stage): Promise<string> {
+async function settle({ clients, recorder, deployment, live, options: { healMsMax = healMsMaxUsual } }: Stage): Promise<string> {
   let [lastCount, lastChangeMs] = [-1, 0]
   const isSettled = async (): Promise<boolean> => {
     const waiting = clients.filter(({ isReady, unsettled }) => !isReady || unsettled > 0).length
@@ -189,7 +204,7 @@ async function settle({ clients, recorder, api, live, options: { healMsMax = hea
       lastChangeMs = performance.now()
     }
     if (performance.now() - lastChangeMs < quietMs) return false
-    return ((await api.node()?.metric('parley_sessions_behind')) ?? 0) === 0
+    return ((await sumOf(deployment, 'parley_sessions_behind')) ?? 0) === 0
   }
   if (await until(isSettled, healMsMax)) return ''
   const late = clients.filter(({ isReady, unsettled }) => !isReady || unsettled > 0)
@@ -198,17 +213,20 @@ async function settle({ clients, recorder, api, live, options: { healMsMax = hea
 }
 
 async function settleAndRead(stage: Stage): Promise<void> {
-  const { recorder, clients, deployment, live, options, api } = stage
+  const { recorder, clients, deployment, live, options, descriptorsAtStart } = stage
   const healedMs = recorder.ms
   live.phase('settling')
   let complaint = await settle(stage)
   const waitedMs = recorder.ms - healedMs
   const sessions = clients.filter(({ isUp }) => isUp).length
-  let gauge: number | null = null
-  await until(async () => {
-    gauge = (await api.node()?.metric('parley_sessions')) ?? null
-    return gauge === null || gauge === sessions
-  }, drainMsMax)
+  let leftovers = untold
+  await until(
+    async () => {
+      leftovers = await readLeftovers(deployment, descriptorsAtStart)
+      return isDown(leftovers, sessions)
+    },
+    Math.min(drainMsMax, options.healMsMax ?? drainMsMax),
+  )
   for (const client of clients) client.writeDownOpen()
   for (const client of clients) client.stop()
   live.phase('reading back')
@@ -228,5 +246,5 @@ async function settleAndRead(stage: Stage): Promise<void> {
   } catch (error) {
     complaint ||= (error as Error).message
   }
-  recorder.write({ event: 'healed', ms: healedMs, sessions, gauge, waitedMs, complaint })
+  recorder.write({ event: 'healed', ms: healedMs, sessions, ...leftovers, waitedMs, complaint })
 }

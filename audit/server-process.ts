@@ -4,8 +4,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { OperatorError } from '../broker/operator-error.js'
 import type { AuditNode, DeploymentEvents, NodeExit } from './deployment.js'
 
 const startMsMax = 30_000
@@ -79,7 +80,9 @@ export class ServerProcess implements AuditNode {
     while (this.mqttPort === 0) {
       const isDead = child.exitCode !== null || child.signalCode !== null
       if (isDead || performance.now() > deadline)
-        throw new Error(`${this.name} ${isDead ? 'ended at its start' : 'does not listen'}; it printed:\n${this.#lastLines.join('\n')}`)
+        throw new OperatorError(
+          `${this.name} ${isDead ? 'ended at its start' : 'does not listen'}; it printed:\n${this.#lastLines.join('\n')}`,
+        )
       await new Promise((resolve) => setTimeout(resolve, 5))
     }
   }
@@ -131,10 +134,18 @@ export class ServerProcess implements AuditNode {
   }
 
   rssBytes(): number {
+    return this.#ofProcess((proc) => Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`${proc}/status`, 'utf8'))?.[1] ?? 0) * 1_024)
+  }
+
+  descriptors(): number {
+    return this.#ofProcess((proc) => readdirSync(`${proc}/fd`).length)
+  }
+
+  #ofProcess(read: (proc: string) => number): number {
     const { pid } = this.#child ?? {}
     if (pid === undefined || process.platform !== 'linux' || !this.isUp) return 0
     try {
-      return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1_024
+      return read(`/proc/${pid}`)
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT' || (error as NodeJS.ErrnoException).code === 'ESRCH') return 0
       throw error

@@ -10,8 +10,8 @@ import { pick, type Random } from './random.js'
 
 export interface Traffic {
   stop(): void
-  /** The same message from all devices of a user; false when he has only one. */
-  sendFromAllDevices(): boolean
+  /** The same message from all devices of a user who has several; returns him. */
+  sendFromAllDevices(): string
 }
 
 export interface TrafficOptions {
@@ -33,6 +33,7 @@ export function startTraffic({ cast, clients, random, perSecond }: TrafficOption
     clients.filter(({ options }) => outsiders.has(options.user)),
     clients.filter(({ options }) => !outsiders.has(options.user)),
   ]
+  const several = cast.users.map((user) => inner.filter(({ options }) => options.user === user)).filter((own) => own.length > 1)
   let names = 0
   const newName = (): string => `m${(++names).toString(36)}`
 
@@ -70,12 +71,11 @@ export function startTraffic({ cast, clients, random, perSecond }: TrafficOption
   return {
     stop: () => clearInterval(timer),
     sendFromAllDevices() {
-      const user = pick(random, cast.users)
-      const own = inner.filter(({ options }) => options.user === user)
-      if (own.length < 2) return false
+      const own = pick(random, several)
+      const { user } = (own[0] as VirtualClient).options
       const [address, name] = [addressFor(user), newName()]
       for (const client of own) client.send(address, name, name, 0)
-      return true
+      return user
     },
   }
 }

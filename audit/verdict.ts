@@ -13,6 +13,11 @@ export const wrongs = {
   sessions: { invariant: 'I8', meaning: 'a session lost or invented, two at a time, one past its token' },
 } as const satisfies Record<string, { invariant: string; meaning: string }>
 
+/** Descriptors beside the sockets of clients: connections of the audit itself, files of the store. */
+export const descriptorsSpare = 100
+/** How late the event loop of a server may be when nothing is done any more. */
+export const lagMsMax = 500
+
 export type Wrong = keyof typeof wrongs
 export const wrongNames = Object.keys(wrongs) as Wrong[]
 

@@ -116,7 +116,7 @@ function createProgram(): Command {
     .option('--minutes <n>', 'how long people talk and faults are done', '2')
     .option('--seed <n>', 'of the schedule; repeats the faults of another run')
     .option('--faults <list>', 'all, none, or a comma list of kinds; a minus takes one out: all,-disk', 'all')
-    .option('--users <n>', 'virtual users; groups have up to 500 of them', '300')
+    .option('--users <n>', 'virtual users; groups have up to 500 of them', '500')
     .option('--rate <n>', 'messages a second', '300')
     .option('--keep <folder>', 'keep the history there')
     .option('--html <file>', 'write the report as a page')

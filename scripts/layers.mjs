@@ -45,6 +45,20 @@ const rules = [
     from: { path: '^(web|loadtest|audit)/' },
     to: { path: '^(broker|plugins)/', pathNot: '^broker/(token|topics|operator-error)\\.ts$' },
   },
+  {
+    name: 'the checker is pure: at run time it has nothing but its checks, topics.ts and names of the cast',
+    from: { path: '^audit/(checker\\.ts$|verdict\\.ts$|checks/)' },
+    to: {
+      path: '.',
+      pathNot: '^(audit/(checks/|verdict\\.ts$|cast\\.ts$)|broker/topics\\.ts$)',
+      dependencyTypesNot: ['type-only'],
+    },
+  },
+  {
+    name: 'what the checker takes names from has nothing at run time',
+    from: { path: '^audit/cast\\.ts$' },
+    to: { path: '.', dependencyTypesNot: ['type-only'] },
+  },
   { name: 'no product file imports a test', from: { pathNot: '^test/' }, to: { path: '^test/' } },
   { name: 'no imports in a circle, apart from types', from: {}, to: { circular: true, viaOnly: runtimeCycle } },
   { name: 'every import resolves', from: {}, to: { couldNotResolve: true } },

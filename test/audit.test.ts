@@ -4,7 +4,7 @@
  */
 
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,8 +12,8 @@ import t, { type Test } from 'tap'
 import { check } from '../audit/checker.js'
 import type { Deployment, DeploymentEvents } from '../audit/deployment.js'
 import { createEmbedded } from '../audit/embedded.js'
-import { kinds } from '../audit/faults.js'
-import { readHistory } from '../audit/history.js'
+import { type FaultKind, kinds } from '../audit/faults.js'
+import { type History, readHistory, type SendRecord } from '../audit/history.js'
 import { silent } from '../audit/live.js'
 import { type RunOptions, runAudit } from '../audit/run.js'
 import { ServerProcess } from '../audit/server-process.js'
@@ -26,6 +26,9 @@ t.comment(`PARLEY_TEST_SEED=${seed}`)
 t.setTimeout(240_000)
 t.jobs = 2
 
+/** A server with a hundred connections has about 130. */
+const fuzzedMbMax = 400
+
 const small: RunOptions = { seed, minutes: 0.06, users: 24, rate: 300, faults: [], serverEveryMs: 1_200, healMsMax: 6_000 }
 
 /** A folder outside of the project: a data directory may be mounted in it. */
@@ -35,13 +38,17 @@ function folder(t: Test): string {
   return dir
 }
 
-async function audit(t: Test, options: RunOptions, deploy: (events: DeploymentEvents, dir: string) => Deployment): Promise<Verdict> {
+type Deploy = (events: DeploymentEvents, dir: string) => Deployment
+
+async function audit(t: Test, options: RunOptions, deploy: Deploy): Promise<{ history: History; verdict: Verdict }> {
   const dir = folder(t)
   const file = join(dir, 'history.jsonl')
   await runAudit(options, { file, live: silent, deploy: (events) => deploy(events, join(dir, 'deployment')) })
-  const verdict = check(await readHistory(file))
+  const history = await readHistory(file)
+  const verdict = check(history)
   t.comment(`${verdict.sent} sent, ${verdict.delivered} delivered, wrong: ${JSON.stringify(verdict.wrong)}`)
-  return verdict
+  for (const { wrong, text } of verdict.violations.slice(0, 5)) t.comment(`${wrong}: ${text}`)
+  return { history, verdict }
 }
 
 const mutant =
@@ -73,30 +80,59 @@ function finds(
   settings?: Record<string, string>,
 ): void {
   t.test(`found: a server that ${title}`, { buffered: true }, async (t) => {
-    const verdict = await audit(t, { ...small, ...options }, mutant(t, mutation, settings))
+    const { history, verdict } = await audit(t, { ...small, ...options }, mutant(t, mutation, settings))
+    const [skipped] = history.run.skipped
+    if (skipped !== undefined) return t.comment(`${skipped.kind} cannot be done here: ${skipped.why}`)
     t.ok(expected(verdict) > 0, `${expected(verdict)} violations of this kind`)
     t.not(verdict.violations.length, 0)
   })
 }
 
-const { ackBeforeAppend, cursorBeforePuback, noDedup, noDismissal, caughtUpTooEarly } = mutations
+const { ackBeforeAppend, ackBeforeWrite, failureTakenAsDone, cursorBeforePuback, noDedup, noMembership } = mutations
+const { noDismissal, noHandler, caughtUpTooEarly } = mutations
 
 finds(ackBeforeAppend.title, { faults: ['kill'] }, ackBeforeAppend, ({ wrong }) => wrong.lost)
+finds(ackBeforeWrite.title, { faults: ['kill'] }, ackBeforeWrite, ({ wrong }) => wrong.lost)
+finds(
+  failureTakenAsDone.title,
+  { faults: ['disk'], minutes: 0.1, serverEveryMs: 3_000 },
+  failureTakenAsDone,
+  ({ wrong }) => wrong.lost + wrong['falsely acked'],
+)
 finds(cursorBeforePuback.title, { faults: ['withhold'] }, cursorBeforePuback, ({ wrong }) => wrong.lost + wrong.gaps)
 finds(noDedup.title, { faults: ['repeat', 'same-id', 'reset'] }, noDedup, ({ wrong }) => wrong.duplicated)
+finds(noMembership.title, {}, noMembership, ({ wrong }) => wrong.leaked)
+finds(noHandler.title, { faults: ['fuzz'] }, noHandler, ({ wrong }) => wrong.unbounded)
 finds(noDismissal.title, { faults: ['members'] }, noDismissal, ({ wrong }) => wrong.leaked)
 finds(caughtUpTooEarly.title, { faults: ['freeze', 'away', 'withhold'] }, caughtUpTooEarly, ({ wrong }) => wrong.lost + wrong.gaps, {
   PARLEY_WINDOW: '4',
 })
 
 t.test('found: stock Aedes loses messages by kill -9', { buffered: true }, async (t) => {
-  const { wrong } = await audit(t, { ...small, faults: ['kill'] }, stockAedes)
+  const { wrong } = (await audit(t, { ...small, faults: ['kill'] }, stockAedes)).verdict
   t.ok(wrong.lost > 0, `${wrong.lost} lost`)
 })
 
-t.test('found: stock Aedes delivers twice and out of order when clients come back', { buffered: true }, async (t) => {
-  const { wrong } = await audit(t, { ...small, faults: ['repeat', 'same-id', 'reset', 'away'] }, stockAedes)
+t.test('found: stock Aedes stores twice what is sent twice, and lets everybody write', { buffered: true }, async (t) => {
+  const { wrong } = (await audit(t, { ...small, faults: ['repeat', 'same-id', 'reset', 'away'] }, stockAedes)).verdict
   t.ok(wrong.duplicated > 0, `${wrong.duplicated} duplicated`)
+  t.ok(wrong.leaked > 0, `${wrong.leaked} leaked`)
+})
+
+t.test('20 s of malformed packets beside a chat: it goes on as if there were none', { buffered: true }, async (t) => {
+  const options: RunOptions = { seed, minutes: 1 / 3, users: 24, rate: 100, faults: ['fuzz'] }
+  const { history, verdict } = await audit(t, options, (events, dir) => createEmbedded({ dir, events }))
+  t.same(verdict.violations, [])
+  t.ok(verdict.acked > 1_500, `${verdict.acked} messages were acknowledged meanwhile`)
+  const [tcp = 0, ws = 0, welcome = 0, packets = 0] = (history.faults[0]?.what ?? '').match(/\d+/g)?.map(Number) ?? []
+  t.ok(Math.min(tcp, ws) > 100 && welcome > 200 && packets > 2_000, String(history.faults[0]?.what))
+  t.same(
+    history.nodes.map(({ why }) => why),
+    ['exit code 0'],
+    'the server lived to its orderly end',
+  )
+  const rss = history.samples.map(({ rssMb }) => rssMb)
+  t.ok(Math.max(...rss) < fuzzedMbMax, `at most ${Math.max(...rss)} MB`)
 })
 
 t.test('docs/prove.md has every kind of fault, as faults.ts has it', { buffered: true }, async (t) => {
@@ -112,11 +148,59 @@ t.test('a mutation whose string is gone fails loudly', { buffered: true }, async
   t.throws(() => buildMutant({ title: '', file: 'broker/hub.js', find: 'no such code', replace: '' }, folder(t)), /0 times/)
 })
 
+const exits = ({ nodes }: History, why: string): number => nodes.filter((node) => node.isOrdered && node.why === why).length
+const ackedTwice = ({ sends }: History): number => sends.filter(({ acks }) => acks.length > 1).length
+/** The same message of two devices has one seq. */
+const isOneOfTwo = ({ sends }: History): boolean => {
+  const first = new Map<string, SendRecord>()
+  return sends.some((send) => {
+    const key = `${send.user} ${send.conv} ${send.name}`
+    const other = first.get(key)
+    first.set(key, send)
+    return other !== undefined && other.device !== send.device && other.acks[0]?.seq === send.acks[0]?.seq
+  })
+}
+const jumpMs = 1_800_000
+
+/** What a fault must have left in a history when it was really done. */
+const traces: Record<FaultKind, (history: History) => boolean> = {
+  // The last one of each is the audit's own.
+  kill: (history) => exits(history, 'SIGKILL') > 1,
+  restart: (history) => exits(history, 'exit code 0') > 1,
+  // It is there, and nothing moves.
+  stall: ({ samples }) =>
+    samples.some(({ acked, rssMb }, at) => rssMb > 0 && samples[at + 1]?.rssMb === rssMb && samples[at + 1]?.acked === acked),
+  disk: ({ logged }) => logged.some(({ text }) => text.includes('the store')),
+  clock: ({ sends, run }) => {
+    const startedMs = Date.parse(run.startedAt)
+    return sends.some(({ acks }) => acks.some(({ ts }) => Math.abs(ts - startedMs) > jumpMs))
+  },
+  cut: ({ connections }) => connections.some(({ downAt }) => downAt !== undefined),
+  reset: ({ connections }) => connections.some(({ downAt }) => downAt !== undefined),
+  delay: () => true, // These are tested where the proxy is.
+  trickle: () => true,
+  'half-open': ({ connections }) => connections.some(({ isSilent }) => isSilent),
+  freeze: () => true,
+  withhold: ({ connections }) => connections.some(({ unacked }) => unacked.length > 0),
+  away: ({ connections }) => connections.some(({ attempt, before }) => attempt > 1 && Object.keys(before).length > 0),
+  repeat: (history) => ackedTwice(history) > 0,
+  'same-id': isOneOfTwo,
+  'same-device': ({ connections }) => {
+    const firsts = connections.filter(({ attempt }) => attempt === 1).map(({ user, device }) => `${user}/${device}`)
+    return new Set(firsts).size < firsts.length
+  },
+  members: ({ members, reads }) => members.length > 10 && reads.some(({ by }) => by === 'peek'),
+  token: ({ faults }) => faults.some(({ kind, what }) => kind === 'token' && /^[1-9]/.test(what)),
+  fuzz: ({ faults }) => faults.some(({ kind, what }) => kind === 'fuzz' && /^[1-9]/.test(what)),
+}
+
 t.test('Parley passes all kinds of faults, as a program, and its history can be judged again', { buffered: true }, async (t) => {
   const dir = folder(t)
   const cli = fileURLToPath(new URL('../broker/cli.js', import.meta.url))
-  const run = (...args: string[]) => {
-    const child = spawn(process.execPath, [cli, 'prove', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const run = (...words: (string | Record<string, string>)[]) => {
+    const args = words.filter((word) => typeof word === 'string')
+    const env = Object.assign({}, process.env, ...words.filter((word) => typeof word !== 'string'))
+    const child = spawn(process.execPath, [cli, 'prove', ...args], { stdio: ['ignore', 'pipe', 'pipe'], env })
     let output = ''
     for (const stream of [child.stdout, child.stderr])
       stream.on('data', (chunk: Buffer) => {
@@ -124,14 +208,34 @@ t.test('Parley passes all kinds of faults, as a program, and its history can be 
       })
     return new Promise<{ code: number | null; output: string }>((resolve) => child.on('close', (code) => resolve({ code, output })))
   }
+  const kept = join(dir, `history-${seed}.jsonl`)
   const files = ['--html', join(dir, 'report.html'), '--keep', dir]
   const { code, output } = await run('--minutes', '0.3', '--users', '60', '--rate', '120', '--seed', String(seed), ...files)
   t.equal(code, 0, output)
   t.match(output, /PROVED/)
-  const again = await run('--judge', join(dir, `history-${seed}.jsonl`), '--json', '-')
+  const history = await readHistory(kept)
+  for (const [kind, wasDone] of Object.entries(traces)) {
+    if (history.run.skipped.some((skip) => skip.kind === kind)) t.comment(`${kind} cannot be done here`)
+    else t.ok(wasDone(history), `${kind} has left a trace`)
+  }
+  const again = await run('--judge', kept, '--json', '-')
   t.equal(again.code, 0)
   t.match(again.output, /"isProved": true/)
-  const wrong = await run('--faults', 'kil')
-  t.equal(wrong.code, 2)
-  t.match(wrong.output, /there are kill, restart/)
+  const doctored = join(dir, 'doctored.jsonl')
+  writeFileSync(doctored, readFileSync(kept, 'utf8').replace(/^\{"event":"message","conv":"u\/.*\n/m, ''))
+  const broken = await run('--judge', doctored)
+  t.equal(broken.code, 1, 'a history from which one message is gone')
+  t.match(broken.output, /BROKEN/)
+  for (const wrong of [
+    ['--faults', 'kil'],
+    ['--judge', join(dir, 'nothing')],
+    ['--judge', fileURLToPath(import.meta.url)],
+  ]) {
+    const { code, output } = await run(...wrong)
+    t.equal(code, 2, output)
+    t.notMatch(output, /\n\s+at /, 'no stack trace')
+  }
+  const unable = await run('--minutes', '0.05', '--users', '8', { PARLEY_WINDOW: 'many' })
+  t.equal(unable.code, 3, unable.output)
+  t.match(unable.output, /nothing was judged.*PARLEY_WINDOW/s)
 })

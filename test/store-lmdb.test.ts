@@ -1,6 +1,6 @@
 /** The embedded store: the contract suites, and what only LMDB can do wrong: crashes, settling, full disks, removed files. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { rmSync, writeFileSync } from 'node:fs'
+import { constants, existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -263,3 +263,18 @@ async function checkTeam(t: Test, { log }: Store, head: number): Promise<void> {
   t.equal(await log.findSent('g/team', 'alice', `c${head}`), head)
   t.equal(await log.findSent('g/team', 'alice', `c${head + 1}`), undefined)
 }
+
+t.test('the journal asks for O_DSYNC, which no kill -9 would miss', { skip: process.platform !== 'linux' }, async (t) => {
+  const dir = await newDir(t)
+  const store = await createLmdbStore({ dir })
+  t.teardown(() => store.close())
+  await store.log.append([append('g/team', 0, 1)])
+  const flags = readdirSync('/proc/self/fd').flatMap((fd) => {
+    const link = `/proc/self/fd/${fd}`
+    // The descriptor by which they were listed is gone.
+    if (!existsSync(link) || !readlinkSync(link).startsWith(join(dir, 'store', 'journal'))) return []
+    return [Number.parseInt(/^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '', 8)]
+  })
+  t.ok(flags.length > 0)
+  for (const each of flags) t.equal(each & constants.O_DSYNC, constants.O_DSYNC)
+})

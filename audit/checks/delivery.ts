@@ -3,7 +3,7 @@
  * a gap; in the end every live session has all that was owed to it, and a persistent one also what it had missed. What
  * `ready` names as cut off is not owed.
  */
-import { type ConversationId, isGroup, peerOf } from '../../broker/topics.js'
+import { type ConversationId, conversationOf, isGroup, peerOf } from '../../broker/topics.js'
 import type { ConnectionRecord, History, Run } from '../history.js'
 import type { Report } from '../verdict.js'
 import type { World } from './world.js'
@@ -28,7 +28,7 @@ export function sessionsOf({ connections }: History): Session[] {
 export function checkConnections({ connections, changed }: History, world: World, report: Report): void {
   for (const connection of connections) {
     for (const conv of convsOf(connection)) checkRuns(connection, conv, world, report)
-    checkReady(connection, report)
+    checkReady(connection, world, report)
   }
   for (const { conv, seq, who } of changed) report('changed', `${conv} ${seq} came to ${who} with another content`)
 }
@@ -57,8 +57,15 @@ function firstOwed(world: World, conv: ConversationId, from: number, to: number,
   return undefined
 }
 
-/** `ready` names heads that have all been delivered by then. */
-function checkReady({ ready, after, user, device }: ConnectionRecord, report: Report): void {
+/** `ready` names heads that have all been delivered by then, of what the user may see and nothing else. */
+function checkReady({ ready, after, user, device }: ConnectionRecord, world: World, report: Report): void {
+  for (const [address, head] of Object.entries(ready?.heads ?? {})) {
+    const conv = conversationOf(address, user) ?? address
+    const log = world.log.get(conv)
+    if (head === 0 || log === undefined) continue
+    if (head >= log.length) report('lost', `${user}/${device} was told of ${conv} ${head}, which is not in the log`)
+    else if (!world.mayRead(conv, user, head)) report('leaked', `${user}/${device} was told of ${conv} ${head}, which ${user} may not see`)
+  }
   for (const [conv, runs] of Object.entries(ready === undefined ? {} : after)) {
     const head = ready?.heads[isGroup(conv) ? conv : `u/${peerOf(conv, user)}`] ?? 0
     const [first] = runs[0] as Run

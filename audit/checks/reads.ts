@@ -9,7 +9,10 @@ export function checkReads({ reads }: History, world: World, report: Report): vo
 
 function checkRead({ user, conv, by, from, to, runs }: EventOf<'read'>, world: World, report: Report): void {
   const name = `${user} reads ${conv} by ${by}`
-  const head = Math.min(to, (world.log.get(conv)?.length ?? 1) - 1)
+  const logHead = Math.max(0, (world.log.get(conv)?.length ?? 1) - 1)
+  const head = Math.min(to, logHead)
+  if (to > logHead) report('lost', `${name} up to ${to}, and the log ends with ${logHead}`)
+  if (to > 0 && to <= logHead && !world.mayRead(conv, user, to)) report('leaked', `${name} and is told of ${to}, which ${user} may not see`)
   const shown = new Uint8Array(head + 2)
   let last = 0
   for (const [first, end] of runs) {

@@ -2,8 +2,8 @@
  * The sessions themselves (I8) and the server as a process (I7): a persistent session goes on at each connect, a device
  * has one connection at a time, a token's end ends it; the server ends only when it is told, and keeps nothing of who is gone.
  */
-import type { ConnectionRecord, History } from '../history.js'
-import type { Report } from '../verdict.js'
+import type { ConnectionRecord, EventOf, History } from '../history.js'
+import { descriptorsSpare, lagMsMax, type Report } from '../verdict.js'
 import { sessionsOf } from './delivery.js'
 
 /** Two connections of a device may overlap for so long. */
@@ -60,6 +60,12 @@ export function checkServer({ nodes, logged, healed, samples }: History, report:
   if (rssMb > rssMbMax) report('unbounded', `the server took ${rssMb} MB of memory`)
   if (healed === undefined) report('unbounded', 'the run did not come to its end')
   else if (healed.complaint !== '') report('unbounded', `${healed.waitedMs} ms after healing: ${healed.complaint}`)
-  else if (healed.gauge !== null && healed.gauge !== healed.sessions)
-    report('unbounded', `the server counts ${healed.gauge} sessions where ${healed.sessions} are connected`)
+  else checkLeftovers(healed, report)
+}
+
+function checkLeftovers({ gauge, descriptors, lagMs, sessions }: EventOf<'healed'>, report: Report): void {
+  if (gauge !== null && gauge !== sessions) report('unbounded', `the server counts ${gauge} sessions where ${sessions} are connected`)
+  if (descriptors !== null && descriptors > sessions + descriptorsSpare)
+    report('unbounded', `the server has ${descriptors} descriptors more than at its start, where ${sessions} are connected`)
+  if (lagMs !== null && lagMs > lagMsMax) report('unbounded', `the event loop of the server lags by ${lagMs} ms, though nothing is done`)
 }

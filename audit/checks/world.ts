@@ -3,7 +3,7 @@
  * from. Made from the history alone.
  */
 import { type ConversationId, isGroup, usersOf } from '../../broker/topics.js'
-import { isFuzzUser } from '../fuzz.js'
+import { isFuzzUser } from '../cast.js'
 import type { History, SendRecord } from '../history.js'
 
 export interface Entry {
@@ -93,7 +93,9 @@ export function createWorld(history: History): World {
 /** Per conversation what was read back, by seq. What the fuzzer says is nobody's business. */
 function readableOf({ reads, messages }: History): Map<ConversationId, (string | undefined)[]> {
   const readable = new Map<ConversationId, (string | undefined)[]>()
-  for (const { conv, runs } of reads) {
+  for (const { conv, runs, by } of reads) {
+    // What is shown in the middle of a run must still be there after it.
+    if (by === 'peek') continue
     if (!isGroup(conv) && usersOf(conv).some(isFuzzUser)) continue
     const entries = readable.get(conv) ?? []
     readable.set(conv, entries)

@@ -19,9 +19,26 @@ export const mutations = {
   ackBeforeAppend: {
     title: 'acknowledges a message, and writes it a moment later',
     file: 'broker/log-writer.js',
-    find: 'const conflicts = await this.#append(batch);',
-    replace:
-      'this.#answer(batch); batch.written = []; batch.refused = []; await new Promise((resolve) => setTimeout(resolve, 30)); const conflicts = await this.#append(batch);',
+    find: 'if (batch.appends.size > 0)',
+    replace: `if (before !== undefined) await this.#answer(before);
+            before = undefined;
+            await this.#answer(batch);
+            Object.assign(batch, { written: [], duplicates: [], refused: [] });
+            await new Promise((resolve) => setTimeout(resolve, 30));
+            if (batch.appends.size > 0)`,
+  },
+  ackBeforeWrite: {
+    title: 'acknowledges a record of its journal before the write has returned',
+    file: 'broker/store/lmdb/journal.js',
+    find: 'await writeAll(file.fd, record, file.position);',
+    replace: `const [copy, at] = [Buffer.from(record), file.position];
+            setTimeout(() => void writeAll(file.fd, copy, at), 30);`,
+  },
+  failureTakenAsDone: {
+    title: 'acknowledges what a full disk has not taken',
+    file: 'broker/log-writer.js',
+    find: 'this.#doubts.note(conv, head, attempts);',
+    replace: 'return [];',
   },
   cursorBeforePuback: {
     title: 'moves the cursor of a session when it sends, not at PUBACK',
@@ -35,11 +52,23 @@ export const mutations = {
     find: 'const earlier = batch.sent[i];',
     replace: 'const earlier = undefined;',
   },
+  noMembership: {
+    title: 'lets everybody write to a group',
+    file: 'plugins/messages.js',
+    find: 'if (!isMember(group, this.from))',
+    replace: 'if (false)',
+  },
   noDismissal: {
     title: 'goes on delivering to who was removed',
     file: 'broker/hub.js',
     find: 'this.#dismiss(effect.group, effect.record.user);',
     replace: 'void effect;',
+  },
+  noHandler: {
+    title: 'has a rejection that nobody handles when a packet is malformed',
+    file: 'broker/mqtt/validate.js',
+    find: 'super(message);',
+    replace: 'super(message); void Promise.reject(new Error(message));',
   },
   caughtUpTooEarly: {
     title: 'takes a session that is behind as caught up after the first batch',
