@@ -71,7 +71,11 @@ const plainMax = 0x20
 /** Throws a Refusal `invalid` that says what is wrong. */
 export function parseMessage(payload: Buffer): Message {
   const plain = plainMessageOf(payload)
-  if (plain !== undefined) return { id: plain.id, type: 'text', target: undefined, json: plain.json }
+  return plain === undefined ? parseInFull(payload) : { id: plain.id, type: 'text', target: undefined, json: plain.json }
+}
+
+/** The same for every payload, plain ones too, by decoding it. */
+export function parseInFull(payload: Buffer): Message {
   if (payload.length === 0) throw refuse('invalid', 'the payload is empty')
   if (!isUtf8(payload)) throw refuse('invalid', 'the payload is not UTF-8')
   const raw = payload.toString('utf8')

@@ -16,6 +16,8 @@ class FaultyStore {
   readonly entries = new Map<string, LogEntry[]>()
   /** Called before each append: what it throws is what the append rejects with. */
   beforeAppend: (batch: readonly ConversationAppend[]) => void | Promise<void> = () => undefined
+  beforeFind: () => void | Promise<void> = () => undefined
+  beforeRead: () => void | Promise<void> = () => undefined
   /** The append is done, and its promise rejects all the same. */
   failsAfterwards = 0
   appends = 0
@@ -41,8 +43,14 @@ class FaultyStore {
       },
       head: async (conv) => this.of(conv).length,
       heads: async (convs) => convs.map((conv) => ({ head: this.of(conv).length, ts: this.of(conv).at(-1)?.ts ?? 0 })),
-      read: async (conv, from, to, limit) => this.of(conv).slice(from - 1, Math.min(to, from - 1 + limit)),
-      findSentAll: async (keys) => keys.map((key) => this.#find(key)),
+      read: async (conv, from, to, limit) => {
+        await this.beforeRead()
+        return this.of(conv).slice(from - 1, Math.min(to, from - 1 + limit))
+      },
+      findSentAll: async (keys) => {
+        await this.beforeFind()
+        return keys.map((key) => this.#find(key))
+      },
       findRetransmit: async () => undefined,
     }
   }
@@ -303,6 +311,190 @@ t.test('closing finishes what is queued and takes no more', async (t) => {
   t.match(outcomes[0], { kind: 'failed', why: /shutting down/ })
   t.equal(store.of(direct).length, 5_000)
   t.equal(outcomes.length, 5_001)
+})
+
+// --- one batch is answered while the next is written ---------------------------------------------------------------
+
+/** Holds the first append until `goOn`, with what was sent meanwhile in the second; `trace` is what happened, in order. */
+function holdFirst(store: FaultyStore, atAppend: (append: number) => void = () => undefined) {
+  const trace: string[] = []
+  let goOn = (): void => undefined
+  const held = new Promise<void>((resolve) => (goOn = resolve))
+  store.beforeAppend = async (batch) => {
+    const append = store.appends
+    trace.push(`append ${batch.flatMap(({ entries }) => entries.map(({ id }) => id)).join(' ')}`)
+    if (append === 1) await held
+    else await new Promise(setImmediate)
+    atAppend(append)
+  }
+  const answers = (name: string): Partial<Operation> => ({
+    stored: ({ seq }) => trace.push(`stored ${name} ${seq}`),
+    duplicate: ({ seq }) => trace.push(`duplicate ${name} ${seq}`),
+    refused: ({ code }) => trace.push(`refused ${name} ${code}`),
+    failed: () => trace.push(`failed ${name}`),
+  })
+  const created = createWriter(store, { dispatch: (_, { id, seq }) => trace.push(`dispatch ${id} ${seq}`) })
+  const send = (id: string, more: Partial<Operation> = {}, from = 'alice', conv = direct) =>
+    created.send(conv, from, id, { ...answers(id), ...more })
+  return { writer: created.writer, trace, send, goOn, whenHeld: () => eventually(() => store.appends === 1) }
+}
+
+t.test('a batch is answered and dispatched while the next is written, and before it', async (t) => {
+  const store = new FaultyStore()
+  const { trace, send, goOn, whenHeld } = holdFirst(store)
+  send('a1')
+  send('a2')
+  await whenHeld()
+  send('a3')
+  send('no', { plan: () => refuse('blocked', 'no') })
+  send('a4')
+  goOn()
+  await eventually(() => trace.includes('dispatch a4 4') && trace.includes('refused no blocked'))
+  t.same(trace, [
+    'append a1 a2',
+    'append a3 a4',
+    ...['stored a1 1', 'dispatch a1 1', 'stored a2 2', 'dispatch a2 2'],
+    ...['stored a3 3', 'dispatch a3 3', 'stored a4 4', 'dispatch a4 4'],
+    'refused no blocked',
+  ])
+})
+
+t.test('a duplicate of what is being answered is answered behind it', async (t) => {
+  const store = new FaultyStore()
+  const { trace, send, goOn, whenHeld } = holdFirst(store)
+  send('a1')
+  await whenHeld()
+  send('a1')
+  send('a1', { content: Buffer.from('"from":"alice","id":"a1","body":"other"') })
+  goOn()
+  await eventually(() => trace.length === 5)
+  t.same(trace, ['append a1', 'stored a1 1', 'dispatch a1 1', 'duplicate a1 1', 'refused a1 conflict'])
+  t.equal(store.appends, 1)
+})
+
+t.test('duplicates whose first has to be read are answered before the next batch', async (t) => {
+  const store = new FaultyStore()
+  store.of(direct).push({ seq: 1, ts: 1, from: 'alice', device: 'phone', id: 'old', payload: Buffer.from('{"from":"alice","id":"old"}') })
+  store.beforeRead = () => new Promise((resolve) => setTimeout(resolve, 5))
+  const { trace, send, goOn, whenHeld } = holdFirst(store)
+  send('a2')
+  send('old')
+  await whenHeld()
+  send('a3')
+  send('old')
+  goOn()
+  await eventually(() => trace.length === 8)
+  t.same(trace, [
+    'append a2',
+    'append a3',
+    'stored a2 2',
+    'dispatch a2 2',
+    'duplicate old 1',
+    'stored a3 3',
+    'dispatch a3 3',
+    'duplicate old 1',
+  ])
+})
+
+t.test('the next batch fails while one is answered: the one is answered once, the next is tried again', async (t) => {
+  const unhandled: unknown[] = []
+  const onUnhandled = (reason: unknown) => unhandled.push(reason)
+  process.on('unhandledRejection', onUnhandled)
+  t.teardown(() => process.off('unhandledRejection', onUnhandled))
+  const expected = [...['stored a1 1', 'dispatch a1 1'], ...['stored a2 2', 'dispatch a2 2', 'stored a3 3', 'dispatch a3 3']]
+  for (const where of ['before the append', 'in the append', 'after the append', 'at once']) {
+    const store = new FaultyStore()
+    const { trace, send, goOn, whenHeld } = holdFirst(store, (append) => {
+      if (append === 2 && where === 'in the append') throw new StoreUnavailable('away')
+      if (append === 2 && where === 'after the append') store.failsAfterwards = 1
+    })
+    send('a1')
+    await whenHeld()
+    let finds = 0
+    store.beforeFind = () => {
+      if (finds++ === 0 && where === 'before the append') throw new StoreUnavailable('away')
+    }
+    if (where === 'at once') {
+      const { beforeAppend } = store
+      store.beforeAppend = (batch) => {
+        if (store.appends === 2) throw new StoreUnavailable('away')
+        return beforeAppend(batch)
+      }
+    }
+    send('a2')
+    send('a3')
+    goOn()
+    await eventually(() => trace.some((each) => /(stored|duplicate) a3/.test(each)) && trace.includes('dispatch a3 3'))
+    const told = trace.filter((each) => !each.startsWith('append'))
+    if (where === 'after the append')
+      t.same(
+        told.sort(),
+        ['stored a1 1', 'dispatch a1 1', 'dispatch a2 2', 'dispatch a3 3', 'duplicate a2 2', 'duplicate a3 3'].sort(),
+        where,
+      )
+    else t.same(told, expected, where)
+    t.same(idsOf(store, direct), ['alice a1', 'alice a2', 'alice a3'], where)
+  }
+  await new Promise(setImmediate)
+  t.same(unhandled, [])
+})
+
+t.test('another writer is faster than the second of two batches', async (t) => {
+  const store = new FaultyStore()
+  const { trace, send, goOn, whenHeld } = holdFirst(store, (append) => {
+    if (append === 2) store.of(direct).push({ seq: 2, ts: 1, from: 'x', device: '', id: 'x', payload: Buffer.from('{}') })
+  })
+  send('a1')
+  await whenHeld()
+  send('a2')
+  send('c1', {}, 'alice', 'u/alice/carol')
+  send('a2')
+  goOn()
+  await eventually(() => trace.includes('duplicate a2 3'))
+  t.same(
+    trace.filter((each) => !each.startsWith('append')),
+    ['stored a1 1', 'dispatch a1 1', 'stored c1 1', 'dispatch c1 1', 'stored a2 3', 'dispatch a2 3', 'duplicate a2 3'],
+  )
+})
+
+t.test('one id in one batch, from many senders into many conversations, and again', async (t) => {
+  const store = new FaultyStore()
+  const { outcomes, send } = createWriter(store)
+  const convs = Array.from({ length: 20 }, (_, i) => `u/alice/peer${i}`)
+  const senders = Array.from({ length: 8 }, (_, i) => `s${i}`)
+  for (let again = 0; again < 3; again++) for (const conv of convs) for (const from of senders) send(conv, from, 'same')
+  await eventually(() => outcomes.length === 3 * convs.length * senders.length)
+  for (const conv of convs)
+    t.same(
+      idsOf(store, conv),
+      senders.map((from) => `${from} same`),
+    )
+  t.equal(outcomes.filter(({ kind }) => kind === 'stored').length, convs.length * senders.length)
+  const seqs = new Map<string, number | undefined>()
+  for (const { kind, name, seq } of outcomes) if (kind === 'stored') seqs.set(name, seq)
+  t.same(
+    outcomes.filter(({ kind, name, seq }) => kind !== 'stored' && (kind !== 'duplicate' || seqs.get(name) !== seq)),
+    [],
+  )
+})
+
+t.test('closing while one batch is answered and the next is written', async (t) => {
+  for (const isAway of [false, true]) {
+    const store = new FaultyStore()
+    const { writer, trace, send, goOn, whenHeld } = holdFirst(store, (append) => {
+      if (append > 1 && isAway) throw new StoreUnavailable('away')
+    })
+    send('a1')
+    await whenHeld()
+    send('a2')
+    const closing = writer.close().then(() => trace.push('closed'))
+    send('late')
+    goOn()
+    await closing
+    const second = isAway ? ['failed a2'] : ['stored a2 2', 'dispatch a2 2']
+    t.same(trace, ['append a1', 'failed late', 'append a2', 'stored a1 1', 'dispatch a1 1', ...second, 'closed'])
+    t.equal(writer.waiting, 0)
+  }
 })
 
 t.test('at random: each is answered once, in order per sender, and stored once', async (t) => {
