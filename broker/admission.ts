@@ -78,6 +78,7 @@ export function createAdmission(world: AdmissionWorld) {
     })
     const opened = await hub.open({ user: username, device, persistent: !clean, outlet: connection })
     connection.opened = opened
+    connection.session = opened.session
     if (!connection.isClosed) return welcome
     hub.close(opened.session)
     return serverUnavailable

@@ -12,7 +12,7 @@ import { type Refusal, refuse } from './errors.js'
 import type { Hub, OpenedSession } from './hub.js'
 import { hubPacketIdMax } from './in-flight.js'
 import { Inbound } from './inbound.js'
-import { InboundQueue } from './inbound-queue.js'
+import { type Acknowledger, InboundQueue } from './inbound-queue.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 import { ackBytes, connackBytes, connectBytes, type Frame, pingrespBytes } from './mqtt/encode.js'
@@ -26,7 +26,7 @@ import type { Outlet, Session } from './session.js'
 import type { StoredAck } from './stored-ack.js'
 import { Subscriptions } from './subscriptions.js'
 import type { TopicCache } from './topic-cache.js'
-import type { Transport } from './transport.js'
+import type { Transport, TransportEvents } from './transport.js'
 
 /** What all connections of a server share. */
 export interface ConnectionWorld {
@@ -52,20 +52,21 @@ const checkMs = 20_000
 
 type State = 'waiting' | 'connecting' | 'open' | 'closed'
 
-export class Connection implements Outlet, Watched {
+export class Connection implements Outlet, Watched, TransportEvents, Acknowledger {
   dueSecond = 0
   state: State = 'waiting'
   connect: Connect | undefined
   caller: Caller = { user: '', device: '' }
   identity: Identity | undefined
   opened: OpenedSession | undefined
+  session: Session | undefined
   readonly world: ConnectionWorld
   readonly transport: Transport
   readonly #outbox: Outbox
   #link: ApplicationLink | undefined
   #subscriptions: Subscriptions | undefined
   readonly #cutter: PacketCutter
-  readonly #inbounds: InboundQueue
+  #publishes: InboundQueue | undefined
   #heardMs = performance.now()
   readonly #sinceMs = performance.now()
   #stuck: { sinceMs: number; sentBytes: number } | undefined
@@ -76,25 +77,19 @@ export class Connection implements Outlet, Watched {
     this.world = world
     this.#outbox = new Outbox(transport)
     this.#cutter = new PacketCutter(world.config.connectBytesMax, (bytes, at, start, end) => this.#packet(bytes, at, start, end))
-    this.#inbounds = new InboundQueue({
-      sendPuback: (packetId) => this.#sendPuback(packetId),
-      sendPubrec: (packetId) => this.sendBytes(ackBytes(packetType.pubrec, packetId)),
-    })
-    transport.listen({
-      data: (bytes) => this.#data(bytes),
-      drained: () => this.#drained(),
-      closed: (why) => this.#closed(why),
-    })
+    transport.listen(this)
     world.deadlines.watch(this, world.config.connectTimeoutMs)
-  }
-
-  get session(): Session | undefined {
-    return this.opened?.session
   }
 
   get subscriptions(): Subscriptions {
     this.#subscriptions ??= new Subscriptions(this)
     return this.#subscriptions
+  }
+
+  /** Made for the first publish: most connections are silent most of the time. */
+  get #inbounds(): InboundQueue {
+    this.#publishes ??= new InboundQueue(this)
+    return this.#publishes
   }
 
   get isClosed(): boolean {
@@ -131,12 +126,12 @@ export class Connection implements Outlet, Watched {
     if (this.state === 'closed') return
     this.#outbox.flush()
     this.transport.end()
-    this.#closed(why)
+    this.closed(why)
   }
 
   // --- what arrives -----------------------------------------------------------------------------------------------
 
-  #data(bytes: Buffer): void {
+  data(bytes: Buffer): void {
     this.#heardMs = performance.now()
     if (this.transport.unsentBytes > Math.max(this.world.config.socketBytesMax, unsentBytesMin)) this.#hold()
     try {
@@ -255,6 +250,7 @@ export class Connection implements Outlet, Watched {
       this.#cutter.packetBytesMax = this.world.config.packetBytesMax
       this.world.deadlines.watch(this, this.#nextCheckMs(performance.now()))
       if (this.opened !== undefined) this.world.hub.start(this.opened)
+      this.opened = undefined
       this.world.plugins.connected(this.caller)
     }
     this.releaseIfRoom()
@@ -276,7 +272,7 @@ export class Connection implements Outlet, Watched {
 
   #released(bytes: Buffer, at: number, start: number, end: number): void {
     const packetId = readAckId(bytes, start)
-    if (this.#inbounds.release(packetId)) this.sendBytes(ackBytes(packetType.pubcomp, packetId))
+    if (this.#publishes?.release(packetId)) this.sendBytes(ackBytes(packetType.pubcomp, packetId))
     else this.#give(bytes, at, end)
   }
 
@@ -320,20 +316,24 @@ export class Connection implements Outlet, Watched {
     this.releaseIfRoom()
   }
 
-  #sendPuback(packetId: number): void {
+  sendPuback(packetId: number): void {
     this.#sentBytes += pubackBytes
     this.#outbox.sendPuback(packetId)
   }
 
+  sendPubrec(packetId: number): void {
+    this.sendBytes(ackBytes(packetType.pubrec, packetId))
+  }
+
   /** Reads on when what stopped it is over: publishes under way, packets that Aedes has not read, answers that the client has not. */
   releaseIfRoom(): void {
-    if (!this.#cutter.isHeld || this.state !== 'open' || !this.#inbounds.hasRoom(0.5)) return
+    if (!this.#cutter.isHeld || this.state !== 'open' || this.#publishes?.hasRoom(0.5) === false) return
     if (this.transport.unsentBytes <= unsentBytesMin && !this.#link?.isCongested) this.#release()
   }
 
   // --- time and the end -------------------------------------------------------------------------------------------
 
-  #drained(): void {
+  drained(): void {
     this.#stuck = undefined
     this.session?.pump()
     this.#link?.drained()
@@ -367,7 +367,7 @@ export class Connection implements Outlet, Watched {
   #lost(why: string): void {
     this.#outbox.clear()
     this.transport.destroy()
-    this.#closed(why)
+    this.closed(why)
   }
 
   #isStuck(nowMs: number): boolean {
@@ -380,7 +380,7 @@ export class Connection implements Outlet, Watched {
     return nowMs - this.#stuck.sinceMs >= this.world.config.slowClientMs
   }
 
-  #closed(why: string): void {
+  closed(why: string): void {
     if (this.state === 'closed') return
     const wasOpen = this.state === 'open'
     this.state = 'closed'
@@ -388,7 +388,7 @@ export class Connection implements Outlet, Watched {
     this.#outbox.clear()
     this.world.deadlines.forget(this)
     this.world.logger.debug({ ...this.description(), why }, 'connection closed')
-    if (this.opened !== undefined) this.world.hub.close(this.opened.session)
+    if (this.session !== undefined) this.world.hub.close(this.session)
     if (wasOpen) this.world.plugins.disconnected(this.caller)
     this.#link?.close()
     this.world.onClosed(this)

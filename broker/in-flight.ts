@@ -12,7 +12,7 @@ export const controlsMax = 4_096
 
 /** Entries from which on nothing but controls may be added; with a window of messages and all controls, no id is used twice. */
 const entriesMax = 16_384
-const ringMin = 16
+const ringMin = 4
 const ringKeptMax = 256
 
 export class InFlight {

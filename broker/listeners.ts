@@ -10,7 +10,7 @@ import { WebSocketServer } from 'ws'
 import type { Certificate } from './certificate.js'
 import type { Config } from './config.js'
 import type { Logger } from './logger.js'
-import { createSocketTransport, createWebSocketTransport, type Transport } from './transport.js'
+import { createWebSocketTransport, SocketTransport, type Transport } from './transport.js'
 
 const tcpKeepAliveMs = 60_000
 const subprotocols = ['mqtt', 'mqttv3.1']
@@ -60,7 +60,7 @@ export async function listen(options: ListenersOptions): Promise<Listeners> {
     const tls = certificate === undefined ? undefined : handshakes(certificate, options, isFull)
     return {
       mqttPort:
-        config.mqttPort === undefined ? undefined : await open(config.mqttPort, (socket) => accept(createSocketTransport(socket, 'tcp'))),
+        config.mqttPort === undefined ? undefined : await open(config.mqttPort, (socket) => accept(new SocketTransport(socket, 'tcp'))),
       mqttsPort: tls === undefined ? undefined : await open(config.mqttsPort, tls),
       stop,
     }
@@ -79,7 +79,7 @@ function handshakes(
   const tls = certificate.serve(createTlsServer({ ...certificate.options, handshakeTimeout: config.connectTimeoutMs }))
   tls.on('secureConnection', (socket) => {
     if (isFull()) socket.destroy()
-    else accept(createSocketTransport(socket, 'tls'))
+    else accept(new SocketTransport(socket, 'tls'))
   })
   tls.on('tlsClientError', (error, socket) => {
     logger.debug({ err: error, address: socket.remoteAddress }, 'a TLS handshake failed')

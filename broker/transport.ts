@@ -31,39 +31,53 @@ export interface Transport {
 const endGraceMs = 1000
 
 /** A TLS socket behaves like the TCP socket below it: what is encrypted and not yet sent counts as unsent. */
-export function createSocketTransport(socket: Socket, kind: 'tcp' | 'tls'): Transport {
-  return {
-    kind,
-    address: socket.remoteAddress ?? '',
-    get unsentBytes() {
-      return socket.writableLength
-    },
-    listen(events) {
-      let why = 'closed by the client'
-      socket.on('data', events.data)
-      socket.on('drain', events.drained)
-      socket.on('error', (error) => {
-        why = error.message
-      })
-      socket.on('close', () => events.closed(why))
-    },
-    write(bytes) {
-      if (!socket.destroyed) socket.write(bytes)
-    },
-    pause() {
-      socket.pause()
-    },
-    resume() {
-      socket.resume()
-    },
-    end() {
-      if (socket.destroyed) return
-      if (socket.writableLength > 0) setTimeout(() => socket.destroy(), endGraceMs).unref()
-      socket.destroySoon()
-    },
-    destroy() {
-      socket.destroy()
-    },
+export class SocketTransport implements Transport {
+  readonly address: string
+  readonly #socket: Socket
+
+  constructor(
+    socket: Socket,
+    readonly kind: 'tcp' | 'tls',
+  ) {
+    this.#socket = socket
+    this.address = socket.remoteAddress ?? ''
+  }
+
+  get unsentBytes(): number {
+    return this.#socket.writableLength
+  }
+
+  listen(events: TransportEvents): void {
+    let why = 'closed by the client'
+    this.#socket.on('data', (bytes) => events.data(bytes))
+    this.#socket.on('drain', () => events.drained())
+    this.#socket.on('error', (error) => {
+      why = error.message
+    })
+    this.#socket.on('close', () => events.closed(why))
+  }
+
+  write(bytes: Buffer): void {
+    if (!this.#socket.destroyed) this.#socket.write(bytes)
+  }
+
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+
+  end(): void {
+    const socket = this.#socket
+    if (socket.destroyed) return
+    if (socket.writableLength > 0) setTimeout(() => socket.destroy(), endGraceMs).unref()
+    socket.destroySoon()
+  }
+
+  destroy(): void {
+    this.#socket.destroy()
   }
 }
 
