@@ -77,9 +77,10 @@ export async function runAudit(options: RunOptions, { file, deploy, live }: RunW
   })
   const api = new Api(deployment, random)
   const proxy = await createProxy(() => api.node())
+  const clients: VirtualClient[] = []
   try {
     const cast = createCast(options.users)
-    const stage: Stage = { options, recorder, deployment, proxy, api, cast, clients: [], random, live, descriptorsAtStart: 0 }
+    const stage: Stage = { options, recorder, deployment, proxy, api, cast, clients, random, live, descriptorsAtStart: 0 }
     writeRun(stage)
     live.phase('starting')
     for (const node of deployment.nodes) await node.start()
@@ -87,9 +88,11 @@ export async function runAudit(options: RunOptions, { file, deploy, live }: RunW
     await createWorld(stage)
     const trouble = await talk(stage)
     if (trouble === '') await settleAndRead(stage)
-    else recorder.write({ event: 'healed', ms: recorder.ms, sessions: 0, ...untold, waitedMs: 0, complaint: trouble })
+    else recorder.write({ event: 'healed', ms: recorder.ms, sessions: 0, ...untold, waitedMs: 0, complaint: trouble, isRead: false })
   } finally {
     live.end()
+    // However it ended: a client that goes on would keep the program alive.
+    for (const client of clients) client.stop()
     await proxy.close()
     await deployment.close()
     recorder.close()
@@ -230,6 +233,7 @@ async function settleAndRead(stage: Stage): Promise<void> {
   for (const client of clients) client.writeDownOpen()
   for (const client of clients) client.stop()
   live.phase('reading back')
+  let isRead = false
   try {
     // What was only in memory is gone then.
     if (options.faults.includes('kill')) {
@@ -239,6 +243,7 @@ async function settleAndRead(stage: Stage): Promise<void> {
       }
     }
     await readBack(stage, (share) => live.show(`${Math.round(share * 100)} %`))
+    isRead = true
     for (const node of deployment.nodes) {
       const { why } = await node.stop()
       if (why !== 'exit code 0') complaint ||= `${node.name} was told to stop and ended with ${why}`
@@ -246,5 +251,5 @@ async function settleAndRead(stage: Stage): Promise<void> {
   } catch (error) {
     complaint ||= (error as Error).message
   }
-  recorder.write({ event: 'healed', ms: healedMs, sessions, ...leftovers, waitedMs, complaint })
+  recorder.write({ event: 'healed', ms: healedMs, sessions, ...leftovers, waitedMs, complaint, isRead })
 }

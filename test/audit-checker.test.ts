@@ -35,7 +35,7 @@ const down = (connection: number, after: Record<string, Run[]>, more: Partial<Ev
 })
 
 const healed: EventOf<'healed'> = {
-  ...{ event: 'healed', ms: 100, sessions: 3, gauge: 3, waitedMs: 10, complaint: '', descriptors: 3, lagMs: 12 },
+  ...{ event: 'healed', ms: 100, sessions: 3, gauge: 3, waitedMs: 10, complaint: '', isRead: true, descriptors: 3, lagMs: 12 },
 }
 
 /** Alice sends bob two messages and a group two more; carol joins the group behind the first and is removed before the second. */
@@ -277,6 +277,14 @@ const cases: [title: string, expected: Wrong | Wrong[], doctor: Doctor][] = [
   ['descriptors are kept', 'unbounded', replace((event) => event === healed, { ...healed, descriptors: 500 })],
   ['the event loop does not come to rest', 'unbounded', replace((event) => event === healed, { ...healed, lagMs: 3_000 })],
   ['it never settled', 'unbounded', replace((event) => event === healed, { ...healed, complaint: '3 clients are not done' })],
+  [
+    'a server did not come up again, so there is no log to judge by',
+    'unbounded',
+    (events) =>
+      replace((event) => event === healed, { ...healed, complaint: 'node-1 does not listen', isRead: false })(
+        events.filter(({ event }) => event !== 'read'),
+      ),
+  ],
   ['the run has no end', 'unbounded', (events) => events.filter((event) => event !== healed)],
   [
     'a session was forgotten',

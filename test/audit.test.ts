@@ -89,7 +89,7 @@ function finds(
 }
 
 const { ackBeforeAppend, ackBeforeWrite, failureTakenAsDone, cursorBeforePuback, noDedup, noMembership } = mutations
-const { noDismissal, noHandler, caughtUpTooEarly } = mutations
+const { noDismissal, noHandler, noSecondStart, caughtUpTooEarly } = mutations
 
 finds(ackBeforeAppend.title, { faults: ['kill'] }, ackBeforeAppend, ({ wrong }) => wrong.lost)
 finds(ackBeforeWrite.title, { faults: ['kill'] }, ackBeforeWrite, ({ wrong }) => wrong.lost)
@@ -102,6 +102,7 @@ finds(
 finds(cursorBeforePuback.title, { faults: ['withhold'] }, cursorBeforePuback, ({ wrong }) => wrong.lost + wrong.gaps)
 finds(noDedup.title, { faults: ['repeat', 'same-id', 'reset'] }, noDedup, ({ wrong }) => wrong.duplicated)
 finds(noMembership.title, {}, noMembership, ({ wrong }) => wrong.leaked)
+finds(noSecondStart.title, { faults: ['kill'] }, noSecondStart, ({ wrong }) => wrong.unbounded)
 finds(noHandler.title, { faults: ['fuzz'] }, noHandler, ({ wrong }) => wrong.unbounded)
 finds(noDismissal.title, { faults: ['members'] }, noDismissal, ({ wrong }) => wrong.leaked)
 finds(caughtUpTooEarly.title, { faults: ['freeze', 'away', 'withhold'] }, caughtUpTooEarly, ({ wrong }) => wrong.lost + wrong.gaps, {

@@ -34,6 +34,12 @@ export const mutations = {
     replace: `const [copy, at] = [Buffer.from(record), file.position];
             setTimeout(() => void writeAll(file.fd, copy, at), 30);`,
   },
+  noSecondStart: {
+    title: 'does not come up again',
+    file: 'broker/store/lmdb/journal.js',
+    find: 'if (record.number !== this.#number + 1)',
+    replace: 'if (true)',
+  },
   failureTakenAsDone: {
     title: 'acknowledges what a full disk has not taken',
     file: 'broker/log-writer.js',
