@@ -129,6 +129,11 @@ export class Environment {
     return this.#write(start, bytes)
   }
 
+  /** For what goes on beside the calls of others and has nobody to tell: a store that cannot be written now is no news. */
+  report(error: unknown): void {
+    if (!(error instanceof StoreUnavailable)) this.#logger?.error({ err: error }, 'a fault of the store')
+  }
+
   /** Rejects unless a write can be committed now and there is room for more. */
   async check(): Promise<void> {
     this.assertWritable()

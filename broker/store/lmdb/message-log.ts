@@ -171,8 +171,9 @@ export class LmdbMessageLog implements MessageLog {
         void this.#settle()
       },
       // The disk is full or does not answer: the next append tries again.
-      () => {
+      (error) => {
         this.#settling = undefined
+        this.#environment.report(error)
       },
     )
     return this.#settling
