@@ -32,7 +32,7 @@ export const mutations = {
     file: 'broker/store/lmdb/journal.js',
     find: 'await writeAll(file.fd, record, file.position);',
     replace: `const [copy, at] = [Buffer.from(record), file.position];
-            setTimeout(() => void writeAll(file.fd, copy, at), 30);`,
+            setTimeout(() => void writeAll(file.fd, copy, at), 250);`,
   },
   noSecondStart: {
     title: 'does not come up again',
