@@ -24,7 +24,7 @@ import { buildMutant, type Mutation, mutations } from './helper/mutations.js'
 
 const seed = newSeed()
 t.comment(`PARLEY_TEST_SEED=${seed}`)
-t.setTimeout(240_000)
+t.setTimeout(480_000)
 // Servers start many times here; what tap loads into each process makes that slow.
 delete process.env.NODE_OPTIONS
 t.jobs = 2
