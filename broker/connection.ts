@@ -180,19 +180,19 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     this.giveToAedes(Buffer.from(bytes.subarray(at, end)))
   }
 
-  /** The bytes are Aedes' own from then on. */
   giveToAedes(packet: Buffer): void {
     if (this.isClosed) return
-    this.#link ??= this.#engage(connectBytes(this.connect as Connect))
-    this.#link.give(packet)
-    if (this.#link.isCongested) this.#hold()
+    const link = this.#link ?? this.#engage(connectBytes(this.connect as Connect))
+    link.give(packet)
+    if (link.isCongested) this.#hold()
   }
 
+  /** Nothing is read until Aedes is ready; it may say so while it is being opened. */
   #engage(connect: Buffer): ApplicationLink {
     this.#hold()
-    const link = new ApplicationLink(this)
-    link.open(connect)
-    return link
+    this.#link = new ApplicationLink(this)
+    this.#link.open(connect)
+    return this.#link
   }
 
   #hold(): void {
@@ -220,13 +220,16 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     if (connect.clientId === '' && !connect.clean) throw new ProtocolViolation('a persistent session needs a client id [MQTT-3.1.3-8]', 2)
     this.state = 'connecting'
     this.#hold()
-    const { world } = this
-    void world.admit(this, password).then((code) => {
+    const admitted = (code: number): void => {
       if (this.isClosed) return
-      if (code === welcome && world.adapter.isNeededBy(connect)) this.#link = this.#engage(packet)
-      else this.answerConnect(false, code)
-      if (this.#link === undefined) this.connected([])
-    })
+      if (code === welcome && this.world.adapter.isNeededBy(connect)) return void this.#engage(packet)
+      this.answerConnect(false, code)
+      this.connected([])
+    }
+    this.world
+      .admit(this, password)
+      .then(admitted)
+      .catch((error) => this.#violated(error))
   }
 
   /** `isPresent`: Aedes has a session; it knows only of application topics [MQTT-3.2.2-2]. */
@@ -237,10 +240,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     if (code !== welcome) this.close('the connect was refused')
   }
 
-  /**
-   * CONNACK has left, and what application topics had waiting: everything may flow. Called by the adapter for who has a link, also for one
-   * that was made later.
-   */
+  /** CONNACK has left, and what application topics had waiting: everything may flow. The adapter calls it for who has a link. */
   connected(restored: readonly string[]): void {
     if (this.isClosed) return
     this.#link?.ready()

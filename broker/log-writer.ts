@@ -189,20 +189,20 @@ export class LogWriter {
     try {
       batch = await this.#prepare(taken)
       this.#sequence(taken, batch)
-      if (batch.appends.size > 0) appending = this.#append(batch)
+      if (batch.appends.size > 0) appending = this.#append(batch, started)
       appending?.catch(ignore) // Handled below, after the answers.
     } finally {
       if (before !== undefined) await this.#answer(before)
     }
     const conflicts = (await appending) ?? []
-    this.#options.observeAppendSeconds?.((performance.now() - started) / 1000)
     if (conflicts.length > 0) this.#requeueLost(batch, new Set(conflicts))
     return batch
   }
 
-  async #append({ appends, written }: Batch): Promise<ConversationId[]> {
+  async #append({ appends, written }: Batch, started: number): Promise<ConversationId[]> {
     try {
       const conflicts = await this.#options.store.log.append([...appends.values()])
+      this.#options.observeAppendSeconds?.((performance.now() - started) / 1000)
       for (const conv of appends.keys()) if (!conflicts.includes(conv)) this.#doubts.settle(conv)
       return conflicts
     } catch (error) {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { ConfigError, createServer, refuse } from '../broker/index.js'
+import { StoreUnavailable } from '../broker/store/store.js'
 import { publish } from './helper/packets.js'
 import { stage } from './helper/stage.js'
 
@@ -136,6 +137,24 @@ t.test('sockets that do nothing do not keep a server from closing', async (t) =>
   await s.server.close()
   await Promise.all(closed)
   t.pass('all are closed')
+})
+
+t.test('a new user who cannot be stored: the connection ends, and the next one is welcome when it can', async (t) => {
+  let isFull = true
+  const s = await stage(t, {
+    plugins: [
+      ({ store: { directory } }) => {
+        const putUser = directory.putUser.bind(directory)
+        directory.putUser = (record) => (isFull ? Promise.reject(new StoreUnavailable('the disk is full')) : putUser(record))
+        return { name: 'full disk' }
+      },
+    ],
+  })
+  const first = await s.raw('alice').catch(() => undefined)
+  await first?.expectClose()
+  isFull = false
+  const second = await s.raw('alice')
+  await second.ping()
 })
 
 t.test('a plugin of the program', async (t) => {

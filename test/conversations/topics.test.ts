@@ -1,6 +1,6 @@
 /** SUBSCRIBE, and application topics beside chat: who may subscribe and publish where, retained messages, wills, anonymous clients. */
 import t, { type Test } from 'tap'
-import type { Asked } from '../helper/packets.js'
+import { type Asked, publish, subscribe } from '../helper/packets.js'
 import { connectRaw, type RawClient } from '../helper/raw-client.js'
 import { type Actor, type Stage, stage } from '../helper/stage.js'
 
@@ -135,6 +135,22 @@ t.test('more than 100 levels are refused, and the connection goes on', async (t)
   await alice.ping()
   t.notOk(alice.inbox.some((packet) => packet.cmd === 'publish'))
 })
+
+t.test(
+  'the first packet on an application topic and thousands behind it, in one write: all in order, the chat between them too',
+  async (t) => {
+    const s = await stage(t, { topics: [{ topic: 'a/#', publish: true, subscribe: true }] })
+    const alice = await rawUser(s, 'alice')
+    const count = 3_000
+    const publishes = Array.from({ length: count }, (_, at) => publish({ topic: 'a/b', qos: 1, packetId: at + 2, payload: String(at) }))
+    const chat = publish({ topic: 'u/alice/msg', qos: 1, packetId: count + 2, payload: '{"id":"c1","body":"between"}' })
+    alice.send(Buffer.concat([subscribe(1, ['a/#', 0]), ...publishes.slice(0, 1_500), chat, ...publishes.slice(1_500)]))
+    await alice.expect('suback', 1)
+    t.match(JSON.parse((await alice.message('u/alice/ack')).payload.toString()), { id: 'c1', seq: 1 })
+    for (let at = 0; at < count; at++) if ((await alice.message('a/b')).payload.toString() !== String(at)) t.fail(`${at} is not next`)
+    await alice.expect('puback', count + 1)
+  },
+)
 
 t.test('application topics follow their rules', async (t) => {
   const s = await stage(t, {

@@ -70,7 +70,7 @@ export class LmdbMessageLog implements MessageLog {
     this.#journal = new Journal(journalDir, releasedRecord(tables.journal) ?? 0, ({ number, body }) => {
       const deeds = readDeeds(body)
       // Not again what is done: it may have been undone since, as when a session is removed.
-      if (number > doneBefore && deeds.length > 0) this.#owe(number, deeds, done)
+      if (number > doneBefore && deeds.length > 0) this.#owed.push({ number, deeds, done })
       for (const segment of readRecord(body)) {
         const last = segment.entries.at(-1) as LogEntry
         if (last.seq > this.#settledHead(segment.conv).head) recent.add(segment, segment.bytes, number)
@@ -118,7 +118,7 @@ export class LmdbMessageLog implements MessageLog {
     const write = async (): Promise<void> => {
       const number = await this.#journal.append(record)
       // Whatever else fails: from here on its entries are in the log.
-      this.#owe(number, deeds, () => this.#remember(record, number, segments))
+      this.#owed.push({ number, deeds, done: () => this.#remember(record, number, segments) })
       if (deeds.length === 0) this.#finish()
     }
     await this.#environment.write(write, record.length)
@@ -130,10 +130,6 @@ export class LmdbMessageLog implements MessageLog {
     this.#recent.addAll(segments, record, number)
     for (const { conv, entries } of segments) for (const { from, id } of entries) this.#known.add(conv, from, id)
     if (this.#arena.bytes.length > arenaKeptBytesMax) this.#arena = new ByteWriter(arenaBytesMin)
-  }
-
-  #owe(number: number, deeds: readonly Deed[], done: () => void): void {
-    this.#owed.push({ number, deeds, done })
   }
 
   /** Brings the directory to where the journal is, and shows what it has. */
