@@ -47,7 +47,8 @@ export class AedesStream extends EventEmitter {
     const all = this.#inbound.length === 1 ? (this.#inbound[0] as Buffer) : Buffer.concat(this.#inbound)
     this.#inbound = []
     this.waitingBytes = 0
-    this.#events.onRead()
+    // Not before Aedes has them: what comes of it may give more, and that would overtake them.
+    queueMicrotask(() => this.#events.onRead())
     return all
   }
 
