@@ -6,6 +6,7 @@
  * Plugins never import each other, nor aedes.
  */
 import type { Static, TSchema } from 'typebox'
+import type { Bus } from './bus.js'
 import type { Config } from './config.js'
 import type { Refusal } from './errors.js'
 import type { Hub } from './hub.js'
@@ -100,6 +101,7 @@ export interface PluginServer {
   readonly store: Store
   readonly log: LogWriter
   readonly hub: Hub
+  readonly bus: Bus
 }
 
 export type PluginFactory = (server: PluginServer) => Plugin

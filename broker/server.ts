@@ -7,6 +7,7 @@ import { builtInPlugins } from '../plugins/index.js'
 import { createAdminApi } from './admin-api.js'
 import { createAdmission, ensureUser } from './admission.js'
 import { AedesAdapter } from './aedes-adapter.js'
+import { LocalBus } from './bus.js'
 import { Certificate } from './certificate.js'
 import { type Config, readConfig } from './config.js'
 import { safeSecretBytesMin } from './config-settings.js'
@@ -80,6 +81,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   undo.push(() => store.close())
   const metrics = createMetrics()
   const plugins = new PluginHost(logger, store.directory)
+  const bus = new LocalBus('single')
   const hub = new Hub({
     store,
     logger,
@@ -100,7 +102,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     observeDeliverySeconds: (seconds) => metrics.deliverySeconds.observe(seconds),
   })
   const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
-  plugins.install([...builtInPlugins, rpc, ...further].map((create) => create({ config, logger, store, log, hub })))
+  plugins.install([...builtInPlugins, rpc, ...further].map((create) => create({ config, logger, store, log, hub, bus })))
 
   const adapter = new AedesAdapter({
     config,

@@ -169,8 +169,10 @@ export interface SessionStore {
   remove(user: string, device: string): Promise<void>
 }
 
-/** A small durable map for Aedes' state of open topics (retained messages, subscriptions, queues). Keys ≤ 1 kB, ordered by bytes. */
+/** A small durable map. Keys have 1 to 1,024 bytes and are ordered by them. Writes to one key keep their order. */
 export interface KeyValueStore {
+  /** What was put last, a put that is not durable yet perhaps not included. */
+  get(key: string): Promise<Buffer | undefined>
   put(key: string, value: Buffer): Promise<void>
   remove(key: string): Promise<void>
   /** All pairs whose key starts with `prefix`, in key order. */
@@ -181,7 +183,10 @@ export interface Store {
   readonly log: MessageLog
   readonly directory: Directory
   readonly sessions: SessionStore
+  /** Aedes' state of open topics: retained messages, subscriptions, queues. */
   readonly openTopics: KeyValueStore
+  /** What features keep beside the log. A key begins with the plural of its kind and a slash (`blocks/alice/bob`), one owner each. */
+  readonly records: KeyValueStore
   /** Proves that a write can be committed now; rejects with StoreUnavailable. */
   check(): Promise<void>
   /** Resolves when everything written is on disk and the store is released. */

@@ -9,25 +9,31 @@ async function pairs(map: KeyValueStore, prefix: string): Promise<[string, strin
   return found
 }
 
+/** Runs on both maps of the store. */
 export function testKeyValueStore(t: Test, open: OpenStore): void {
-  t.test('pairs are listed by prefix in the order of their bytes', async (t) => {
+  testMap(t, open, 'openTopics')
+  testMap(t, open, 'records')
+}
+
+function testMap(t: Test, open: OpenStore, name: 'openTopics' | 'records'): void {
+  t.test(`${name}: pairs are listed by prefix in the order of their bytes`, async (t) => {
     const tested = await open(t)
     const keys = ['a', 'a/1', 'a/10', 'a/2', 'a/é', 'a/💬', 'b', '__proto__', 'a\u0000']
-    await Promise.all(keys.map((key) => tested.store.openTopics.put(key, Buffer.from(`value of ${key}`))))
-    for await (const { openTopics } of nowAndReopened(tested)) {
+    await Promise.all(keys.map((key) => tested.store[name].put(key, Buffer.from(`value of ${key}`))))
+    for await (const { [name]: map } of nowAndReopened(tested)) {
       t.same(
-        (await pairs(openTopics, 'a/')).map(([key]) => key),
+        (await pairs(map, 'a/')).map(([key]) => key),
         ['a/1', 'a/10', 'a/2', 'a/é', 'a/💬'],
       )
-      t.equal((await pairs(openTopics, '')).length, keys.length)
-      t.same(await pairs(openTopics, '__proto__'), [['__proto__', 'value of __proto__']])
-      t.same(await pairs(openTopics, 'c'), [])
+      t.equal((await pairs(map, '')).length, keys.length)
+      t.same(await pairs(map, '__proto__'), [['__proto__', 'value of __proto__']])
+      t.same(await pairs(map, 'c'), [])
     }
   })
 
-  t.test('the last of several writes to a key stays', async (t) => {
+  t.test(`${name}: the last of several writes to a key stays`, async (t) => {
     const { store } = await open(t)
-    const map = store.openTopics
+    const map = store[name]
     await Promise.all([
       map.put('k', Buffer.from('1')),
       map.remove('k'),
@@ -36,12 +42,15 @@ export function testKeyValueStore(t: Test, open: OpenStore): void {
       map.remove('gone'),
     ])
     await map.remove('never')
+    t.equal((await map.get('k'))?.toString(), '2')
+    t.equal(await map.get('gone'), undefined)
+    t.equal(await map.get('never'), undefined)
     t.same(await pairs(map, ''), [['k', '2']])
   })
 
-  t.test('more pairs than a page, an empty value, a large one and the longest key', async (t) => {
+  t.test(`${name}: more pairs than a page, an empty value, a large one and the longest key`, async (t) => {
     const { store } = await open(t)
-    const map = store.openTopics
+    const map = store[name]
     const keys = Array.from({ length: 1_500 }, (_, i) => `many/${String(i).padStart(5, '0')}`)
     await Promise.all(keys.map((key) => map.put(key, Buffer.from(key))))
     await map.put('other/empty', Buffer.alloc(0))
@@ -61,9 +70,9 @@ export function testKeyValueStore(t: Test, open: OpenStore): void {
     t.equal((await pairs(map, 'z')).length, 1)
   })
 
-  t.test('an iteration that is given up, or overlaps writes, holds nothing', async (t) => {
+  t.test(`${name}: an iteration that is given up, or overlaps writes, holds nothing`, async (t) => {
     const { store } = await open(t)
-    const map = store.openTopics
+    const map = store[name]
     await Promise.all(Array.from({ length: 600 }, (_, i) => map.put(`k${String(i).padStart(4, '0')}`, Buffer.from('v'))))
     let seen = 0
     for await (const { key } of map.entries('k')) {

@@ -1,4 +1,4 @@
-/** The small durable map on LMDB that holds Aedes' state of open topics. Writes keep their order; those of one turn mostly share a commit. */
+/** The small durable map on LMDB. Writes keep their order; those of one turn mostly share a commit. */
 import type { KeyValueStore } from '../store.js'
 import type { Environment, Table } from './environment.js'
 
@@ -13,6 +13,11 @@ export class LmdbKeyValueStore implements KeyValueStore {
   constructor(environment: Environment, table: Table) {
     this.#environment = environment
     this.#table = table
+  }
+
+  async get(key: string): Promise<Buffer | undefined> {
+    this.#environment.assertOpen()
+    return this.#table.get(keyBytes(key))
   }
 
   async put(key: string, value: Buffer): Promise<void> {

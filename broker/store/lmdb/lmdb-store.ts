@@ -61,6 +61,7 @@ async function openStore(environment: Environment, recent: Recent, release: () =
     directory: new LmdbDirectory(environment, directoryTables, recent),
     sessions: new LmdbSessionStore(environment, sessionTables),
     openTopics: new LmdbKeyValueStore(environment, table('open-topics')),
+    records: new LmdbKeyValueStore(environment, table('records')),
     check: () => environment.check(),
     close: async () => {
       await environment.close()

@@ -1,0 +1,31 @@
+/**
+ * What the nodes of a cluster tell each other beside the log. Everything on the bus is a hint: a message may be lost when a
+ * connection breaks, so whatever must not be lost is in the store, and its reader finds out by itself that he missed it.
+ */
+
+export type BusHandler = (message: Buffer, node: string) => void
+
+export interface Bus {
+  /** This node's id. */
+  readonly node: string
+  /** To every other node, never to this one. Waits for nothing and does not throw. `kind` names who handles it there. */
+  publish(kind: string, message: Buffer): void
+  /** One handler for each kind. The messages of one node arrive in the order in which it published them. */
+  on(kind: string, handler: BusHandler): void
+}
+
+/** The bus of a server without other nodes. */
+export class LocalBus implements Bus {
+  readonly #kinds = new Set<string>()
+
+  constructor(readonly node: string) {}
+
+  publish(_kind: string, _message: Buffer): void {
+    // There is nobody else.
+  }
+
+  on(kind: string, _handler: BusHandler): void {
+    if (this.#kinds.has(kind)) throw new Error(`${kind} has a handler`)
+    this.#kinds.add(kind)
+  }
+}
