@@ -12,6 +12,7 @@ import type { Refusal } from './errors.js'
 import type { Hub } from './hub.js'
 import type { LogWriter } from './log-writer.js'
 import type { Logger } from './logger.js'
+import type { Signals } from './signals.js'
 import type { LogEntry, Store } from './store/store.js'
 import type { ConversationId, RoutePattern } from './topics.js'
 
@@ -102,6 +103,7 @@ export interface PluginServer {
   readonly log: LogWriter
   readonly hub: Hub
   readonly bus: Bus
+  readonly signals: Signals
 }
 
 export type PluginFactory = (server: PluginServer) => Plugin

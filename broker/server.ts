@@ -24,6 +24,7 @@ import { PluginHost } from './plugin-host.js'
 import { createReadiness } from './readiness.js'
 import { createRpcRoute } from './rpc.js'
 import { loadSecret } from './secret.js'
+import { Signals } from './signals.js'
 import { createLmdbStore } from './store/lmdb/lmdb-store.js'
 import { TopicCache } from './topic-cache.js'
 import { createWillPublisher } from './will.js'
@@ -102,7 +103,8 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     observeDeliverySeconds: (seconds) => metrics.deliverySeconds.observe(seconds),
   })
   const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
-  plugins.install([...builtInPlugins, rpc, ...further].map((create) => create({ config, logger, store, log, hub, bus })))
+  const signals = new Signals(hub, bus, logger)
+  plugins.install([...builtInPlugins, rpc, ...further].map((create) => create({ config, logger, store, log, hub, bus, signals })))
 
   const adapter = new AedesAdapter({
     config,

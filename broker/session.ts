@@ -248,7 +248,13 @@ export class Session {
     return packetId
   }
 
-  /** The same for the ack of a message that is stored. */
+  /** QoS 0, for what is soon out of date: dropped when the socket is full. */
+  sendSignal(topic: string, payload: string): void {
+    if (this.closed || this.outlet.unsentBytes >= this.world.limits.socketBytesMax) return
+    this.outlet.sendBytes(encodePublishOnce(topic, payload, 0))
+  }
+
+  /** Like sendControl, for the ack of a message that is stored. */
   sendStoredAck(id: string, conv: Address, seq: number, ts: number, dup: boolean): void {
     if (!this.closed) this.outlet.sendAck(new StoredAck(this.user, id, conv, seq, ts, dup, this.inFlight.addControl()))
   }

@@ -1,0 +1,47 @@
+import { test } from 'tap'
+import type { Bus, BusHandler } from '../broker/bus.js'
+import type { Hub } from '../broker/hub.js'
+import { createLogger } from '../broker/logger.js'
+import { Signals } from '../broker/signals.js'
+
+/** Two nodes whose buses hand over at once. */
+function twoNodes(): { buses: [Bus, Bus]; say(message: Buffer): void } {
+  const handlers: [Map<string, BusHandler>, Map<string, BusHandler>] = [new Map(), new Map()]
+  const bus = (mine: 0 | 1): Bus => ({
+    node: `node-${mine}`,
+    publish: (kind, message) => handlers[mine === 0 ? 1 : 0].get(kind)?.(message, `node-${mine}`),
+    on: (kind, handler) => void handlers[mine].set(kind, handler),
+  })
+  return { buses: [bus(0), bus(1)], say: (message) => handlers[0].get('signal')?.(message, 'node-1') }
+}
+
+function hubOf(heard: string[], sessions: Record<string, string[]>): Hub {
+  const sessionsOf = (user: string) =>
+    (sessions[user] ?? []).map((device) => ({
+      device,
+      sendControl: (topic: string, payload: string) => heard.push(`${user}/${device} 1 ${topic} ${payload}`),
+      sendSignal: (topic: string, payload: string) => heard.push(`${user}/${device} 0 ${topic} ${payload}`),
+    }))
+  return { sessionsOf } as unknown as Hub
+}
+
+const logger = createLogger('silent')
+
+test('an event reaches every session of the user on both nodes, but not the device that is left out', async (t) => {
+  const heard: string[] = []
+  const { buses } = twoNodes()
+  const here = new Signals(hubOf(heard, { alice: ['phone', 'web'], bob: ['phone'] }), buses[0], logger)
+  new Signals(hubOf(heard, { alice: ['desk', 'phone'] }), buses[1], logger)
+  here.sendEvent('alice', { type: 'read', seq: 3 }, { device: 'phone' })
+  t.same(heard.splice(0), ['alice/web 1 u/alice/event {"type":"read","seq":3}', 'alice/desk 1 u/alice/event {"type":"read","seq":3}'])
+  here.sendSignal('bob', 'u/bob/typing', '{}')
+  t.same(heard, ['bob/phone 0 u/bob/typing {}'])
+})
+
+test('what another node sends and cannot be read is passed over', async (t) => {
+  const heard: string[] = []
+  const { buses, say } = twoNodes()
+  new Signals(hubOf(heard, { alice: ['phone'] }), buses[0], logger)
+  for (const text of ['', '{', '[]', '["alice","","t","p",2]', '["alice","","t",5,1]', 'null']) say(Buffer.from(text))
+  t.same(heard, [])
+})
