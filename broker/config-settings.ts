@@ -121,6 +121,10 @@ const who = {
     env: 'PARLEY_ANONYMOUS',
     description: 'lets clients without credentials in as nobody: application topics only, no chat',
   }),
+  strangers: choice({ env: 'PARLEY_STRANGERS', description: 'whether direct messages are taken from others than friends' }, 'allow', [
+    'allow',
+    'refuse',
+  ] as const),
   topics: topicRules({
     env: 'PARLEY_TOPICS',
     description: 'who may use application topics, first match wins, a level `{user}` is the own user id; nobody by default',

@@ -6,7 +6,7 @@
  * is tried again for `retryMs`, then the operations waiting are failed, unacknowledged.
  */
 
-import { applyEffects, type Conversation, ConversationCache } from './conversation.js'
+import { applyEffects, type Conversation, ConversationCache, type JudgeDirect } from './conversation.js'
 import { Doubts } from './doubts.js'
 import { type Refusal, refuse } from './errors.js'
 import type { Logger } from './logger.js'
@@ -55,6 +55,8 @@ export interface LogWriterOptions {
   store: Store
   logger: Logger
   dispatch: Dispatch
+  /** Asked when a direct conversation is loaded and when its users change, never for each message. */
+  judge?: JudgeDirect
   retryMs: number
   observe?: (outcome: 'stored' | 'duplicate' | 'refused' | 'failed', count: number) => void
   observeAppendSeconds?: (seconds: number) => void
@@ -113,7 +115,7 @@ export class LogWriter {
   constructor(options: LogWriterOptions) {
     this.#options = options
     this.#now = options.now ?? Date.now
-    this.conversations = new ConversationCache(options.store)
+    this.conversations = new ConversationCache(options.store, options.judge ?? (async () => undefined))
   }
 
   /** False after an append failed, until one succeeds. */
@@ -231,9 +233,11 @@ export class LogWriter {
     const batch: Batch = { appends: new Map(), written: [], duplicates: [], refused: [], targets: new Map(), loaded: new Map(), sent: [] }
     this.conversations.trim()
     const loads = new Map<ConversationId, Promise<Conversation>>()
+    const nowMs = performance.now()
     for (const { operation } of taken) {
       const { conv, target } = operation
-      if (this.conversations.peek(conv) === undefined && !loads.has(conv)) loads.set(conv, this.conversations.load(conv))
+      const load = loads.has(conv) ? undefined : this.conversations.freshen(conv, nowMs)
+      if (load !== undefined) loads.set(conv, load)
       if (target !== undefined) batch.targets.set(operation, (await log.read(conv, target, target, 1))[0])
     }
     for (const [conv, load] of loads) batch.loaded.set(conv, await load)
@@ -245,6 +249,7 @@ export class LogWriter {
       const earlier = await log.findRetransmit(retransmit)
       if (earlier?.conv === conv && this.#now() - earlier.ts < retransmitMsMax) batch.sent[i] = earlier.seq
     }
+    await this.conversations.settleChanges()
     return batch
   }
 

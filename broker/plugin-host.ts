@@ -73,6 +73,14 @@ export class PluginHost {
     return undefined
   }
 
+  async authorizeDirect(from: string, to: string): Promise<Refusal | undefined> {
+    for (const plugin of this.#plugins) {
+      const refusal = await plugin.authorizeDirect?.(from, to)
+      if (refusal !== undefined) return refusal
+    }
+    return undefined
+  }
+
   authorizeOpenPublish(caller: Caller, topic: string): boolean {
     return this.#plugins.some((plugin) => plugin.authorizeOpenPublish?.(caller, topic) === true)
   }

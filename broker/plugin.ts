@@ -81,6 +81,11 @@ export interface Plugin {
   authenticate?(token: string): Promise<Identity | Refusal | undefined>
   /** Every publish of a client, before its route is called. Synchronous: it is on the hot path. */
   authorizePublish?(caller: Caller, publish: Publish): Refusal | undefined
+  /**
+   * May `from` write to `to`? Asked when their conversation is first used, again after `log.conversations.changed` and from
+   * time to time; never for each message.
+   */
+  authorizeDirect?(from: string, to: string): Promise<Refusal | undefined>
   /** May this client publish to / receive from an application topic? true, false, or undefined: no opinion (default: no). */
   authorizeOpenPublish?(caller: Caller, topic: string): boolean | undefined
   authorizeOpenSubscribe?(caller: Caller, filter: string): boolean | undefined

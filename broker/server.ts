@@ -94,6 +94,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     store,
     logger,
     retryMs: config.storeRetryMs,
+    judge: (from, to) => plugins.authorizeDirect(from, to),
     dispatch: (conv, entry, effects) => {
       hub.dispatch(conv, entry, effects)
       plugins.messageStored(conv, entry)

@@ -69,7 +69,12 @@ export const topicTable: readonly TopicRow[] = [
   { topic: 'u/{me}/msg', direction: 'receive', qos: 1, meaning: 'a direct message to me, or sent by another session of mine' },
   { topic: 'g/{group}/msg', direction: 'receive', qos: 1, meaning: 'a message of a group I am in, sent by another session' },
   { topic: 'u/{me}/ack', direction: 'receive', qos: 1, meaning: 'the result of what this session sent' },
-  { topic: 'u/{me}/event', direction: 'receive', qos: 1, meaning: '`ready` after connect, `read` from another device of mine' },
+  {
+    topic: 'u/{me}/event',
+    direction: 'receive',
+    qos: 1,
+    meaning: '`ready` after connect, `read` from another device of mine, `friend`, `block`, `profile`',
+  },
   { topic: 'u/{me}/rpc', direction: 'receive', qos: 1, meaning: 'the reply to a call of this session' },
 ]
 

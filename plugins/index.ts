@@ -6,6 +6,7 @@ import { createConversations } from './conversations.js'
 import { createGroups } from './groups.js'
 import { limits } from './limits.js'
 import { createMessages } from './messages.js'
+import { createPeople } from './people/people.js'
 import { createReadPositions } from './read-positions.js'
 
 export const builtInPlugins: readonly PluginFactory[] = [
@@ -14,6 +15,7 @@ export const builtInPlugins: readonly PluginFactory[] = [
   (server) => acl(server),
   createMessages,
   createGroups,
+  createPeople,
   createReadPositions,
   createConversations,
 ]

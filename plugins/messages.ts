@@ -74,6 +74,7 @@ class Send implements Operation {
       if (group.record.dissolved) return refuse('not_found', `${this.conv} was dissolved`)
       if (!isMember(group, this.from)) return refuse('forbidden', `you are not a member of ${this.conv}`)
     } else if (!state.usersKnown) return refuse('not_found', `there is no user ${this.#publish.id}`)
+    else if (state.bars.size > 0 && state.bars.has(this.from)) return state.bars.get(this.from) as Refusal
     const refusal = this.#message.target === undefined ? undefined : this.#judgeTarget(state, target)
     return refusal ?? { tail: this.#tail, effects: noEffects }
   }

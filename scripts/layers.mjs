@@ -22,8 +22,13 @@ const rules = [
   },
   {
     name: 'plugins do not import each other; plugins/index.ts lists them',
-    from: { path: '^plugins/', pathNot: '^plugins/index\\.ts$' },
+    from: { path: '^plugins/[^/]+\\.ts$', pathNot: '^plugins/index\\.ts$' },
     to: { path: '^plugins/' },
+  },
+  {
+    name: 'of a plugin that is a folder, its files know each other only',
+    from: { path: '^plugins/([^/]+)/' },
+    to: { path: '^plugins/', pathNot: '^plugins/$1/' },
   },
   {
     name: 'only aedes-adapter.ts and store/open-topics-persistence.ts import Aedes and its parts',

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { LocalBus } from '../broker/bus.js'
 import { readConfig } from '../broker/config.js'
 import { errorCodes } from '../broker/errors.js'
 import { createLogger } from '../broker/logger.js'
@@ -91,7 +92,14 @@ t.test('topics.md has every type of message', async (t) => {
 
 t.test('topics.md has every method of the built-in plugins, and no other', async (t) => {
   const config = readConfig({}, { jwtSecret: 'a-secret-of-at-least-thirty-two-bytes' })
-  const server = { config, logger: createLogger('silent'), store: { log: {}, directory: {}, sessions: {} }, log: {}, hub: {} }
+  const server = {
+    config,
+    logger: createLogger('silent'),
+    store: { log: {}, directory: {}, sessions: {}, records: {} },
+    log: {},
+    hub: {},
+    bus: new LocalBus('test'),
+  }
   const methods = builtInPlugins.flatMap((create) => Object.keys(create(server as unknown as PluginServer).methods ?? {}))
   const documented = [...section(topics, '## Methods').matchAll(/^### `(.*)`$/gm)].map(([, name]) => name as string)
   t.ok(methods.length > 5)

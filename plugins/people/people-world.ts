@@ -1,0 +1,16 @@
+/** What the parts of the people plugin share: records, who is told of what, and whose conversations must be judged anew. */
+import type { Directory } from '../../broker/store/store.js'
+import type { PeopleRecords } from './people-records.js'
+
+export interface PeopleWorld {
+  readonly records: PeopleRecords
+  readonly directory: Directory
+  /** An event to all live sessions of a user, on every node. */
+  tell(user: string, event: object): void
+  /** May one write to the other? The answer may be another one now. */
+  changed(user: string, peer: string): void
+  /** Resolves when what they have written to each other until now is stored or refused. */
+  settled(user: string, peer: string): Promise<void>
+  /** Calls about the same two people come one after the other. */
+  inTurn<Result>(key: string, task: () => Promise<Result>): Promise<Result>
+}

@@ -1,0 +1,51 @@
+/**
+ * Profiles: name, picture and status of a user, for everybody who knows his id; the status not for whom he has blocked. A change is
+ * told to the user's own sessions and to those of his friends.
+ */
+import { Type } from 'typebox'
+import { refuse } from '../../broker/errors.js'
+import { idSchema } from '../../broker/payloads.js'
+import { type Method, method } from '../../broker/plugin.js'
+import type { Profile } from './people-records.js'
+import type { PeopleWorld } from './people-world.js'
+
+const strict = { additionalProperties: false }
+
+const changesSchema = Type.Object(
+  {
+    name: Type.Optional(Type.String({ maxLength: 128 })),
+    avatar_url: Type.Optional(Type.String({ maxLength: 2048 })),
+    status: Type.Optional(Type.Enum(['available', 'busy'])),
+  },
+  strict,
+)
+
+async function get(world: PeopleWorld, caller: string, user: string): Promise<object> {
+  if ((await world.directory.user(user)) === undefined) throw refuse('not_found', `there is no user ${user}`)
+  const { status = 'available', ...open } = await world.records.profile(user)
+  if (await world.records.isBlocked(user, caller)) return { user, ...open }
+  return { user, ...open, status }
+}
+
+/** An empty text takes a field away. */
+async function update(world: PeopleWorld, user: string, changes: Profile): Promise<object> {
+  const { name, avatar_url, status }: Profile = { ...(await world.records.profile(user)), ...changes }
+  const profile: Profile = {}
+  if (name) profile.name = name
+  if (avatar_url) profile.avatar_url = avatar_url
+  if (status !== undefined) profile.status = status
+  await world.records.putProfile(user, profile)
+  const event = { type: 'profile', user, ...profile, status: status ?? 'available' }
+  world.tell(user, event)
+  for await (const { user: friend, state } of world.records.friends(user)) if (state === 'friend') world.tell(friend, event)
+  return { user, ...profile, status: status ?? 'available' }
+}
+
+export const profileMethods = (world: PeopleWorld): Record<string, Method> => ({
+  'profile.get': method(Type.Object({ user: Type.Optional(idSchema) }, strict), (caller, { user = caller.user }) =>
+    get(world, caller.user, user),
+  ),
+  'profile.update': method(changesSchema, (caller, changes) =>
+    world.inTurn(`profile ${caller.user}`, () => update(world, caller.user, changes as Profile)),
+  ),
+})
