@@ -3,10 +3,11 @@
  * key or JWKS URL) and thereby the algorithms; nothing in a token changes how it is verified. When a key or the
  * revocation date cannot be read, the token is refused. A client always hears the same words; the log has the reason.
  */
-import { webcrypto } from 'node:crypto'
+import { createSecretKey, webcrypto } from 'node:crypto'
 import { createRemoteJWKSet, customFetch, type JWTPayload, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose'
 import type { Config } from '../broker/config.js'
 import { type Refusal, refuse } from '../broker/errors.js'
+import { verifyHs256 } from '../broker/hs256.js'
 import type { Identity, Plugin, PluginServer } from '../broker/plugin.js'
 import { parsePublicKey } from '../broker/public-key.js'
 import { loadSecret } from '../broker/secret.js'
@@ -24,7 +25,7 @@ export interface JwksPace {
   failureCooldownMs: number
 }
 
-type Verify = (token: string) => Promise<JWTPayload>
+type Verify = (token: string) => Promise<JWTPayload> | JWTPayload
 type AuthServer = Pick<PluginServer, 'config' | 'logger' | 'store'>
 
 /** The token was verified, and still does not say what it must. */
@@ -66,7 +67,10 @@ function createVerify(config: Config, pace: JwksPace): Verify {
   const secret = Buffer.from(config.jwtSecret ?? loadSecret(config.dataDir).secret)
   // Imported once: from bytes it would be imported anew for each token.
   const key = webcrypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, ['verify'])
-  return async (token) => (await jwtVerify(token, await key, { ...common, algorithms: ['HS256'] })).payload
+  const verifySlowly = async (token: string): Promise<JWTPayload> =>
+    (await jwtVerify(token, await key, { ...common, algorithms: ['HS256'] })).payload
+  const hmacKey = createSecretKey(secret)
+  return (token) => verifyHs256(token, hmacKey, common) ?? verifySlowly(token)
 }
 
 /** jose has a cooldown only after a success: without one after a failure, each connect would hit a dead issuer. */
