@@ -3,6 +3,7 @@
  * docs/configuration.md has one row for each line; a test holds the two equal.
  */
 import {
+  addressRanges,
   choice,
   flag,
   integer,
@@ -81,6 +82,11 @@ const where = {
   allowedOrigins: origins({
     env: 'PARLEY_ALLOWED_ORIGINS',
     description: 'origins whose pages may open a WebSocket, beside the own one; clients without an Origin header always may',
+  }),
+  trustedProxies: addressRanges({
+    env: 'PARLEY_TRUSTED_PROXIES',
+    description:
+      'proxies that are believed which address a client has: by X-Forwarded-For on the HTTP port, and by the PROXY header that each of their connections to the MQTT ports must begin with',
   }),
   dataDir: text(
     { env: 'PARLEY_DATA_DIR', description: 'folder of the embedded store and of the generated secret' },

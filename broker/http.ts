@@ -50,6 +50,7 @@ export function createHttp(world: HttpWorld): FastifyInstance {
     ...(world.certificate === undefined ? {} : { serverFactory: secureServers(world.certificate, world) }),
   })
   app.server.headersTimeout = headersMs
+  app.server.maxConnections = world.config.connectionsMax
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => sendRefusal(reply, toRefusal(error, world.logger)))
   app.setNotFoundHandler((request, reply) =>
     sendRefusal(reply, refuse('not_found', `there is nothing at ${request.method} ${request.url.split('?')[0]}`)),
@@ -74,6 +75,8 @@ function secureServers(certificate: Certificate, { config, logger }: HttpWorld):
   const times = { requestTimeout: requestMs, keepAliveTimeout: keepAliveMs, handshakeTimeout: config.connectTimeoutMs }
   return (handle) => {
     const server = createHttpsServer({ ...certificate.options, ...times, noDelay: true }, handle)
+    // Also those whose handshake is going on.
+    server.maxConnections = config.connectionsMax
     server.on('tlsClientError', (error, { remoteAddress }) =>
       logger.debug({ err: error, address: remoteAddress }, 'a TLS handshake failed'),
     )

@@ -1,6 +1,7 @@
 /**
  * The doors: MQTT over TCP, over TLS, and over WebSocket at /mqtt of the HTTP server. Each accepted socket becomes a transport; what is
- * not welcome (too many, foreign origin, wrong subprotocol, no TLS in time) is turned away here, before it costs anything.
+ * not welcome (too many, foreign origin, wrong subprotocol, no TLS in time) is turned away here, before it costs anything. Behind a
+ * trusted proxy a transport has the address of the client, by PROXY header or, for WebSocket, by X-Forwarded-For.
  */
 import type { Server as HttpServer, IncomingMessage } from 'node:http'
 import { createServer, type Server, type Socket } from 'node:net'
@@ -10,7 +11,9 @@ import { WebSocketServer } from 'ws'
 import type { Certificate } from './certificate.js'
 import type { Config } from './config.js'
 import type { Logger } from './logger.js'
+import { awaitProxyHeader } from './proxy-greeting.js'
 import { createWebSocketTransport, SocketTransport, type Transport } from './transport.js'
+import { TrustedProxies } from './trusted-proxies.js'
 
 const tcpKeepAliveMs = 60_000
 const subprotocols = ['mqtt', 'mqttv3.1']
@@ -22,6 +25,9 @@ export interface Listeners {
   /** Turns new connections away from now on. */
   stop(): void
 }
+
+/** Takes a new socket and the address of its client. */
+type Enter = (socket: Socket, address: string) => void
 
 export interface ListenersOptions {
   config: Config
@@ -35,13 +41,16 @@ export interface ListenersOptions {
 
 export async function listen(options: ListenersOptions): Promise<Listeners> {
   const { config, logger, certificate, accept } = options
+  const proxies = new TrustedProxies(config.trustedProxies)
   let isStopped = false
   const isFull = (): boolean => isStopped || options.connections() >= config.connectionsMax
   const doors: Server[] = []
-  const open = async (port: number, enter: (socket: Socket) => void): Promise<number> => {
+  const open = async (port: number, enter: Enter): Promise<number> => {
     const door = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs }, (socket) => {
+      const peer = socket.remoteAddress ?? ''
       if (isFull()) socket.destroy()
-      else enter(socket)
+      else if (!proxies.has(peer)) enter(socket, peer)
+      else awaitProxyHeader(socket, { logger, timeoutMs: config.connectTimeoutMs, greeted: (address) => enter(socket, address) })
     })
     // Also bounds those that are not yet connections, as their handshake is going on.
     door.maxConnections = config.connectionsMax
@@ -55,12 +64,14 @@ export async function listen(options: ListenersOptions): Promise<Listeners> {
     for (const door of doors) door.close()
     ws.close()
   }
-  const ws = acceptWebSockets(options, isFull)
+  const ws = acceptWebSockets(options, proxies, isFull)
   try {
     const tls = certificate === undefined ? undefined : handshakes(certificate, options, isFull)
     return {
       mqttPort:
-        config.mqttPort === undefined ? undefined : await open(config.mqttPort, (socket) => accept(new SocketTransport(socket, 'tcp'))),
+        config.mqttPort === undefined
+          ? undefined
+          : await open(config.mqttPort, (socket, address) => accept(new SocketTransport(socket, 'tcp', address))),
       mqttsPort: tls === undefined ? undefined : await open(config.mqttsPort, tls),
       stop,
     }
@@ -71,25 +82,33 @@ export async function listen(options: ListenersOptions): Promise<Listeners> {
 }
 
 /** Takes a TCP socket and accepts it when its handshake is done; one that fails or takes too long is closed. */
-function handshakes(
-  certificate: Certificate,
-  { config, logger, accept }: ListenersOptions,
-  isFull: () => boolean,
-): (socket: Socket) => void {
+function handshakes(certificate: Certificate, { config, logger, accept }: ListenersOptions, isFull: () => boolean): Enter {
+  // By the peer, which is the same above and below TLS; no more than there are open sockets.
+  const addresses = new Map<string, string>()
+  const peerOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`
   const tls = certificate.serve(createTlsServer({ ...certificate.options, handshakeTimeout: config.connectTimeoutMs }))
   tls.on('secureConnection', (socket) => {
     if (isFull()) socket.destroy()
-    else accept(new SocketTransport(socket, 'tls'))
+    else accept(new SocketTransport(socket, 'tls', addresses.get(peerOf(socket)) ?? ''))
   })
   tls.on('tlsClientError', (error, socket) => {
     logger.debug({ err: error, address: socket.remoteAddress }, 'a TLS handshake failed')
     // Node does so itself, but not after a timeout.
     socket.destroy()
   })
-  return (socket) => void tls.emit('connection', socket)
+  return (socket, address) => {
+    const peer = peerOf(socket)
+    addresses.set(peer, address)
+    socket.on('close', () => addresses.delete(peer))
+    tls.emit('connection', socket)
+  }
 }
 
-function acceptWebSockets({ config, logger, http, accept }: ListenersOptions, isFull: () => boolean): WebSocketServer {
+function acceptWebSockets(
+  { config, logger, http, accept }: ListenersOptions,
+  proxies: TrustedProxies,
+  isFull: () => boolean,
+): WebSocketServer {
   const server = new WebSocketServer({
     noServer: true,
     maxPayload: config.packetBytesMax + config.connectBytesMax,
@@ -100,9 +119,16 @@ function acceptWebSockets({ config, logger, http, accept }: ListenersOptions, is
     socket.on('error', (error) => logger.debug({ err: error }, 'WebSocket upgrade failed'))
     const refusal = isFull() ? '503 Service Unavailable' : refusalOf(request, socket, config)
     if (refusal !== undefined) return refuseUpgrade(socket, refusal)
-    server.handleUpgrade(request, socket, head, (client) => accept(createWebSocketTransport(client, request.socket.remoteAddress ?? '')))
+    const address = proxies.clientOf(request.socket.remoteAddress ?? '', headerOf(request, 'x-forwarded-for'))
+    server.handleUpgrade(request, socket, head, (client) => accept(createWebSocketTransport(client, address)))
   })
   return server
+}
+
+/** All lines of a header that may be there more than once. */
+function headerOf({ headers }: IncomingMessage, name: string): string | undefined {
+  const value = headers[name]
+  return Array.isArray(value) ? value.join(',') : value
 }
 
 /** The HTTP server has let go of this socket: a client that never closes its end would keep it, and the server from ending. */

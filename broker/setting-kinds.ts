@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { type TSchema, Type } from 'typebox'
 import { parsePublicKey, publicKeyRule } from './public-key.js'
 import { faultsOfRuleTopic, type TopicRule, topicRulesSchema } from './topic-rules.js'
+import { faultOfRange, trustedProxiesMax } from './trusted-proxies.js'
 
 export interface Setting<V> {
   readonly env: string
@@ -163,6 +164,20 @@ export function origins(wording: Wording): Setting<readonly string[]> {
     print: (value) => value.join(','),
     check: (value) =>
       value.filter((origin) => !isOrigin(origin)).map((origin) => `"${origin}" is not an origin (scheme, host and port, nothing after)`),
+  }
+}
+
+/** Addresses and ranges of them. */
+export function addressRanges(wording: Wording): Setting<readonly string[]> {
+  return {
+    ...plain,
+    ...wording,
+    schema: Type.Array(Type.String(), { maxItems: trustedProxiesMax }),
+    default: [],
+    allowed: 'a comma list of IP addresses and ranges such as 10.0.0.0/8',
+    parse: (text) => text.split(',').map((range) => range.trim()),
+    print: (value) => value.join(','),
+    check: (value) => value.map(faultOfRange).filter((fault) => fault !== undefined),
   }
 }
 

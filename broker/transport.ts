@@ -16,7 +16,7 @@ export interface TransportEvents {
 export interface Transport {
   /** A WebSocket is one with and without TLS below. */
   readonly kind: 'tcp' | 'tls' | 'ws'
-  /** Address of the peer, for logs and limits. */
+  /** Address of the client, for logs and limits. */
   readonly address: string
   readonly unsentBytes: number
   listen(events: TransportEvents): void
@@ -32,15 +32,14 @@ const endGraceMs = 1000
 
 /** A TLS socket behaves like the TCP socket below it: what is encrypted and not yet sent counts as unsent. */
 export class SocketTransport implements Transport {
-  readonly address: string
   readonly #socket: Socket
 
   constructor(
     socket: Socket,
     readonly kind: 'tcp' | 'tls',
+    readonly address: string,
   ) {
     this.#socket = socket
-    this.address = socket.remoteAddress ?? ''
   }
 
   get unsentBytes(): number {
