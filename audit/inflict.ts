@@ -27,6 +27,7 @@ export interface InflictWorld {
 
 const hourMs = 3_600_000
 const shareMax = 0.06
+const retryMs = 100
 
 export class Inflictor {
   readonly done = new Map<FaultKind, number>()
@@ -44,10 +45,13 @@ export class Inflictor {
     this.#world = world
   }
 
-  inflict({ kind, seed }: PlannedFault): void {
-    const random = createRandom(seed)
-    const what = this.#actions[kind]?.(random)
-    if (what === undefined) return
+  /** What meets nobody, since nobody is connected, is done a moment later. */
+  inflict(fault: PlannedFault): void {
+    const { kind, seed } = fault
+    const act = this.#actions[kind]
+    if (act === undefined) return
+    const what = act(createRandom(seed))
+    if (what === undefined) return this.#later(retryMs, () => this.inflict(fault))
     this.done.set(kind, (this.done.get(kind) ?? 0) + 1)
     const { recorder } = this.#world.clientWorld
     recorder.write({ event: 'fault', kind, ms: recorder.ms, what })
@@ -78,7 +82,7 @@ export class Inflictor {
     this.#trouble ||= (error as Error).message
   }
 
-  readonly #actions: Partial<Record<FaultKind, (random: Random) => string>> = {
+  readonly #actions: Partial<Record<FaultKind, (random: Random) => string | undefined>> = {
     kill: (random) =>
       this.#server(random, async (node) => {
         await node.kill()
@@ -153,26 +157,27 @@ export class Inflictor {
     return node.name
   }
 
+  /** Of those who are connected: what is done to others is no fault. */
   #chosen(random: Random): VirtualClient[] {
-    const { clients } = this.#world
-    const count = 1 + random(Math.max(1, Math.floor(clients.length * shareMax)))
-    return Array.from({ length: count }, () => pick(random, clients))
+    const up = this.#world.clients.filter(({ isUp }) => isUp)
+    if (up.length === 0) return []
+    const count = 1 + random(Math.max(1, Math.floor(this.#world.clients.length * shareMax)))
+    return [...new Set(Array.from({ length: count }, () => pick(random, up)))]
   }
 
-  #some(random: Random, act: (client: VirtualClient) => void, lastsMs: number, end?: (client: VirtualClient) => void): string {
+  #some(random: Random, act: (client: VirtualClient) => void, lastsMs: number, end?: (client: VirtualClient) => void): string | undefined {
     const chosen = this.#chosen(random)
     chosen.forEach(act)
     if (end !== undefined) this.#later(lastsMs, () => chosen.forEach(end))
     return named(chosen)
   }
 
-  #harm(random: Random, harmFor: () => Harm, lastsMs: number): string {
+  #harm(random: Random, harmFor: () => Harm, lastsMs: number): string | undefined {
     const { proxy } = this.#world
-    const chosen = this.#chosen(random)
-    const ports = chosen.map(({ localPort }) => localPort)
-    for (const port of ports) proxy.harm(port, harmFor())
+    const harmed = this.#chosen(random).filter(({ localPort }) => proxy.harm(localPort, harmFor()))
+    const ports = harmed.map(({ localPort }) => localPort)
     if (lastsMs > 0) this.#later(lastsMs, () => ports.forEach((port) => proxy.heal(port)))
-    return named(chosen)
+    return named(harmed)
   }
 
   #later(ms: number, act: () => void): void {
@@ -184,8 +189,10 @@ export class Inflictor {
   }
 
   /** A second connection of the same device takes over, and after a while the first one takes it back. */
-  #sameDevice(random: Random): string {
-    const client = pick(random, this.#world.clients)
+  #sameDevice(random: Random): string | undefined {
+    const up = this.#world.clients.filter(({ isUp }) => isUp)
+    if (up.length === 0) return undefined
+    const client = pick(random, up)
     const twin = new Client({ ...client.options, transport: random(2) === 0 ? 'ws' : 'tcp' }, this.#world.clientWorld)
     this.#twins.add(twin)
     twin.start()
@@ -238,5 +245,8 @@ export class Inflictor {
   }
 }
 
-const named = (clients: readonly VirtualClient[]): string =>
-  clients.length > 3 ? `${clients.length} clients` : clients.map(({ name }) => name).join(', ')
+/** undefined: nobody, so there was no fault. */
+function named(clients: readonly VirtualClient[]): string | undefined {
+  if (clients.length === 0) return undefined
+  return clients.length > 3 ? `${clients.length} clients` : clients.map(({ name }) => name).join(', ')
+}

@@ -18,7 +18,7 @@ export function summarizeFaults({ run, faults }: History): FaultSummary[] {
   return run.faults.map((kind) => {
     const done = faults.filter((fault) => fault.kind === kind)
     const isSteady = kinds[kind as FaultKind]?.scope === 'steady'
-    const skipped = run.skipped.find((skip) => skip.kind === kind)?.why ?? (done.length === 0 ? 'the run was too short' : '')
+    const skipped = run.skipped.find((skip) => skip.kind === kind)?.why ?? (done.length === 0 ? 'it did not come to it in this run' : '')
     return { kind, count: isSteady ? 0 : done.length, what: isSteady ? (done[0]?.what ?? '') : '', skipped }
   })
 }

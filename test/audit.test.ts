@@ -92,7 +92,7 @@ function finds(
 }
 
 const { ackBeforeAppend, ackBeforeWrite, failureTakenAsDone, cursorBeforePuback, noDedup, noMembership } = mutations
-const { noDismissal, noHandler, noSecondStart, caughtUpTooEarly } = mutations
+const { noDismissal, noHandler, noSecondStart, noTakeover, caughtUpTooEarly } = mutations
 
 finds(ackBeforeAppend.title, { faults: ['kill'], minutes: 0.08, serverEveryMs: 2_000 }, ackBeforeAppend, ({ wrong }) => wrong.lost)
 finds(ackBeforeWrite.title, { faults: ['kill'], minutes: 0.08, serverEveryMs: 2_000 }, ackBeforeWrite, ({ wrong }) => wrong.lost)
@@ -108,6 +108,7 @@ finds(noMembership.title, {}, noMembership, ({ wrong }) => wrong.leaked)
 finds(noSecondStart.title, { faults: ['kill'] }, noSecondStart, ({ wrong }) => wrong.unbounded)
 finds(noHandler.title, { faults: ['fuzz'] }, noHandler, ({ wrong }) => wrong.unbounded)
 finds(noDismissal.title, { faults: ['members'] }, noDismissal, ({ wrong }) => wrong.leaked)
+finds(noTakeover.title, { faults: ['same-device'] }, noTakeover, ({ wrong }) => wrong.sessions)
 finds(caughtUpTooEarly.title, { faults: ['freeze', 'away', 'withhold'] }, caughtUpTooEarly, ({ wrong }) => wrong.lost + wrong.gaps, {
   PARLEY_WINDOW: '4',
 })
@@ -129,7 +130,8 @@ t.test('20 s of malformed packets beside a chat: it goes on as if there were non
   t.same(verdict.violations, [])
   t.ok(verdict.acked > 1_500, `${verdict.acked} messages were acknowledged meanwhile`)
   const [tcp = 0, ws = 0, welcome = 0, packets = 0] = (history.faults[0]?.what ?? '').match(/\d+/g)?.map(Number) ?? []
-  t.ok(Math.min(tcp, ws) > 100 && welcome > 200 && packets > 2_000, String(history.faults[0]?.what))
+  // How much 20 s are depends on the machine; that it came past CONNECT both ways does not.
+  t.ok(Math.min(tcp, ws, welcome) > 50 && packets > 1_000, String(history.faults[0]?.what))
   t.same(
     history.nodes.map(({ why }) => why),
     ['exit code 0'],

@@ -76,6 +76,12 @@ export const mutations = {
     find: 'super(message);',
     replace: 'super(message); void Promise.reject(new Error(message));',
   },
+  noTakeover: {
+    title: 'lets the older session of a device live on beside the newer one',
+    file: 'broker/hub.js',
+    find: 'if (older !== undefined)',
+    replace: 'if (false)',
+  },
   caughtUpTooEarly: {
     title: 'takes a session that is behind as caught up after the first batch',
     file: 'broker/session.js',
