@@ -17,6 +17,8 @@ export interface HubOptions {
   logger: Logger
   limits: SessionLimits
   backlog: BacklogLimits
+  /** A device has acknowledged all up to seq; told within 200 ms. */
+  delivered?(user: string, conv: ConversationId, seq: number): void
   observe?: { delivered(messages: number): void; replayed(messages: number): void }
   now?: () => number
 }
@@ -36,6 +38,7 @@ export interface OpenedSession {
 }
 
 const cursorWriteMs = 1_000
+const deliveredMs = 200
 /** Between two looks at a commit that is visible and not yet dispatched, and how many there are: a commit answers within seconds. */
 const aheadMs = 2
 const readsMax = 5_000
@@ -52,6 +55,7 @@ export class Hub implements SessionWorld {
   readonly #dirty = new Set<Session>()
   #writing: Promise<void> = Promise.resolve()
   #timer: NodeJS.Timeout | undefined
+  #deliveredTimer: NodeJS.Timeout | undefined
 
   constructor(options: HubOptions) {
     this.#options = options
@@ -256,10 +260,25 @@ export class Hub implements SessionWorld {
   cursorMoved(session: Session): void {
     this.#dirty.add(session)
     this.#timer ??= setTimeout(() => this.#writeCursors(), cursorWriteMs)
+    this.#deliveredTimer ??= setTimeout(() => this.#tellDelivered(), deliveredMs)
+  }
+
+  /** What a persistent session has acknowledged stays until it is written; until then it is told again, which changes nothing. */
+  #tellDelivered(): void {
+    clearTimeout(this.#deliveredTimer)
+    const { delivered } = this.#options
+    for (const session of this.#dirty) {
+      for (const [conv, seq] of session.cursors) delivered?.(session.user, conv, seq)
+      if (session.persistent) continue
+      session.cursors.clear()
+      this.#dirty.delete(session)
+    }
+    this.#deliveredTimer = this.#dirty.size > 0 ? setTimeout(() => this.#tellDelivered(), deliveredMs) : undefined
   }
 
   /** One write at a time; a failed one leaves the cursors to be written later, a repeat at worst. */
   #writeCursors(): void {
+    this.#tellDelivered()
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.#writing = this.#writing.then(async () => {

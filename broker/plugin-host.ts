@@ -137,6 +137,15 @@ export class PluginHost {
       if (plugin.onMessageStored !== undefined) this.#tell(plugin, () => plugin.onMessageStored?.(conv, entry))
   }
 
+  delivered(user: string, conv: ConversationId, seq: number): void {
+    for (const plugin of this.#plugins)
+      if (plugin.onDelivered !== undefined) this.#tell(plugin, () => plugin.onDelivered?.(user, conv, seq))
+  }
+
+  readMoved(user: string, conv: ConversationId, seq: number): void {
+    for (const plugin of this.#plugins) if (plugin.onRead !== undefined) this.#tell(plugin, () => plugin.onRead?.(user, conv, seq))
+  }
+
   connected(caller: Caller): void {
     for (const plugin of this.#plugins) if (plugin.onConnected !== undefined) this.#tell(plugin, () => plugin.onConnected?.(caller))
   }

@@ -8,6 +8,7 @@
 import type { Static, TSchema } from 'typebox'
 import type { Bus } from './bus.js'
 import type { Config } from './config.js'
+import type { Delivered } from './delivered.js'
 import type { Refusal } from './errors.js'
 import type { Hub } from './hub.js'
 import type { LogWriter } from './log-writer.js'
@@ -96,6 +97,10 @@ export interface Plugin {
   methods?: Record<string, Method>
   // watchers
   onMessageStored?(conv: ConversationId, entry: LogEntry): void
+  /** A device of the user has acknowledged the conversation up to seq, further than any before; told within 200 ms. */
+  onDelivered?(user: string, conv: ConversationId, seq: number): void
+  /** The user's read position moved forwards and is durable. */
+  onRead?(user: string, conv: ConversationId, seq: number): void
   onConnected?(caller: Caller): void
   onDisconnected?(caller: Caller): void
 }
@@ -109,6 +114,9 @@ export interface PluginServer {
   readonly hub: Hub
   readonly bus: Bus
   readonly signals: Signals
+  readonly delivered: Delivered
+  /** Called by the owner of read positions: tells all plugins. */
+  readMoved(user: string, conv: ConversationId, seq: number): void
 }
 
 export type PluginFactory = (server: PluginServer) => Plugin

@@ -13,6 +13,7 @@ import { type Config, readConfig } from './config.js'
 import { safeSecretBytesMin } from './config-settings.js'
 import { Connection, type ConnectionWorld } from './connection.js'
 import { Deadlines } from './deadlines.js'
+import { Delivered } from './delivered.js'
 import { createHttp } from './http.js'
 import { Hub } from './hub.js'
 import { listen } from './listeners.js'
@@ -83,11 +84,13 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   const metrics = createMetrics()
   const plugins = new PluginHost(logger, store.directory)
   const bus = new LocalBus('single')
+  const delivered = new Delivered({ records: store.records, logger, moved: (user, conv, seq) => plugins.delivered(user, conv, seq) })
   const hub = new Hub({
     store,
     logger,
     limits: { window: config.window, socketBytesMax: config.socketBytesMax },
     backlog: { sessionMax: config.sessionBacklogMax, conversationMax: config.conversationBacklogMax },
+    delivered: (user, conv, seq) => delivered.acknowledged(user, conv, seq),
     observe: { delivered: (messages) => metrics.delivered.inc(messages), replayed: (messages) => metrics.replayed.inc(messages) },
   })
   const log = new LogWriter({
@@ -105,7 +108,21 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   })
   const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
   const signals = new Signals(hub, bus, logger)
-  plugins.install([...builtInPlugins, rpc, ...further].map((create) => create({ config, logger, store, log, hub, bus, signals })))
+  plugins.install(
+    [...builtInPlugins, rpc, ...further].map((create) =>
+      create({
+        config,
+        logger,
+        store,
+        log,
+        hub,
+        bus,
+        signals,
+        delivered,
+        readMoved: (user, conv, seq) => plugins.readMoved(user, conv, seq),
+      }),
+    ),
+  )
 
   const adapter = new AedesAdapter({
     config,
@@ -193,6 +210,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     await Promise.race([log.close(), new Promise((resolve) => setTimeout(resolve, config.drainMs).unref())])
     for (const connection of [...connections]) connection.close('the server is shutting down')
     await hub.flush()
+    await delivered.flush()
     await http.close()
     await adapter.close()
     deadlines.stop()

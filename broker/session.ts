@@ -32,7 +32,7 @@ export interface SessionWorld {
   readonly limits: SessionLimits
   read(conv: ConversationId, from: number, to: number, limit: number): Promise<LogEntry[]>
   failed(session: Session, error: unknown): void
-  /** A persistent session's cursor moved; to be written behind. */
+  /** The first of its cursors moved: to be told, and of a persistent session to be written behind. */
   cursorMoved(session: Session): void
   replayed(messages: number): void
 }
@@ -58,7 +58,7 @@ export class Session {
   readonly inFlight = new InFlight()
   /** Conversations in which newer messages wait in the log; in ascending, disjoint ranges. */
   readonly behind = new Map<ConversationId, Range[]>()
-  /** Cursors that moved and are not written yet (persistent sessions only). */
+  /** What was acknowledged and the hub has not taken yet: cursors to be written, and what was delivered. */
   cursors = new Map<ConversationId, number>()
   /** Groups in whose audience the hub has put it. */
   readonly groups = new Set<ConversationId>()
@@ -73,7 +73,7 @@ export class Session {
    */
   #held: Map<ConversationId, number> | undefined
   #readyId = 0
-  readonly #moved: ((conv: ConversationId, seq: number) => void) | undefined
+  readonly #moved = (conv: ConversationId, seq: number): void => this.#moveCursor(conv, seq)
 
   constructor(
     readonly user: string,
@@ -81,9 +81,7 @@ export class Session {
     readonly persistent: boolean,
     readonly outlet: Outlet,
     readonly world: SessionWorld,
-  ) {
-    this.#moved = persistent ? (conv, seq) => this.#moveCursor(conv, seq) : undefined
-  }
+  ) {}
 
   get key(): string {
     return `${this.user}/${this.device}`

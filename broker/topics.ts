@@ -73,7 +73,7 @@ export const topicTable: readonly TopicRow[] = [
     topic: 'u/{me}/event',
     direction: 'receive',
     qos: 1,
-    meaning: '`ready` after connect, `read` from another device of mine, `friend`, `block`, `profile`',
+    meaning: '`ready` after connect, `read` from another device of mine, `receipt` of a peer, `friend`, `block`, `profile`',
   },
   { topic: 'u/{me}/rpc', direction: 'receive', qos: 1, meaning: 'the reply to a call of this session' },
 ]

@@ -4,6 +4,7 @@
  */
 import { type Static, Type } from 'typebox'
 import { type Head, unreadOf, visibleHead, visibleRanges } from '../broker/backlog.js'
+import type { Delivered } from '../broker/delivered.js'
 import { refuse } from '../broker/errors.js'
 import { addressSchema } from '../broker/payloads.js'
 import { type Caller, method, type PluginFactory } from '../broker/plugin.js'
@@ -173,6 +174,7 @@ function parsePageCursor(cursor: string): [number, string] {
 
 async function conversations(
   store: Store,
+  delivered: Delivered,
   { user }: Caller,
   { limit = pageDefault, cursor }: Static<typeof conversationsSchema>,
 ): Promise<object> {
@@ -182,11 +184,11 @@ async function conversations(
     rows = rows.filter((row) => row.ts < ts || (row.ts === ts && row.conv > conv))
   }
   const page = rows.slice(0, limit)
-  const list = await Promise.all(page.map((row) => describe(store, user, row)))
+  const list = await Promise.all(page.map((row) => describe(store, delivered, user, row)))
   return rows.length > limit ? { conversations: list, next: pageCursor(page.at(-1) as RowAtHead) } : { conversations: list }
 }
 
-async function describe(store: Store, user: string, row: RowAtHead): Promise<object> {
+async function describe(store: Store, delivered: Delivered, user: string, row: RowAtHead): Promise<object> {
   const head = visibleHead(row, row.head)
   const last = head === 0 ? undefined : (await store.log.read(row.conv, head, head, 1))[0]
   const described = {
@@ -200,14 +202,14 @@ async function describe(store: Store, user: string, row: RowAtHead): Promise<obj
     return { ...described, delivered: 0, read: 0, name: group?.name, member: row.spans?.at(-1)?.to === undefined }
   }
   const read = (await store.directory.conversation(peerOf(row.conv, user), row.conv))?.read ?? 0
-  return { ...described, delivered: read, read }
+  return { ...described, delivered: Math.max(read, await delivered.of(peerOf(row.conv, user), row.conv)), read }
 }
 
-export const createConversations: PluginFactory = ({ store }) => ({
+export const createConversations: PluginFactory = ({ store, delivered }) => ({
   name: 'conversations',
   methods: {
     history: method(historySchema, (caller, params) => history(store, caller, params)),
     sync: method(syncSchema, (caller, params) => sync(store, caller, params)),
-    conversations: method(conversationsSchema, (caller, params) => conversations(store, caller, params)),
+    conversations: method(conversationsSchema, (caller, params) => conversations(store, delivered, caller, params)),
   },
 })

@@ -8,6 +8,7 @@ import { limits } from './limits.js'
 import { createMessages } from './messages.js'
 import { createPeople } from './people/people.js'
 import { createReadPositions } from './read-positions.js'
+import { createReceipts } from './receipts.js'
 
 export const builtInPlugins: readonly PluginFactory[] = [
   (server) => auth(server),
@@ -17,5 +18,6 @@ export const builtInPlugins: readonly PluginFactory[] = [
   createGroups,
   createPeople,
   createReadPositions,
+  createReceipts,
   createConversations,
 ]

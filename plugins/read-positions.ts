@@ -29,7 +29,7 @@ function parseSeq(payload: Buffer): number | Refusal {
   return payloadSchema.Check(parsed) ? (parsed as { seq: number }).seq : refuse('invalid', describeFault(payloadSchema, parsed))
 }
 
-export const createReadPositions: PluginFactory = ({ store, signals, logger }) => {
+export const createReadPositions: PluginFactory = ({ store, signals, readMoved, logger }) => {
   let waiting: Move[] = []
   let isWriting = false
 
@@ -54,6 +54,7 @@ export const createReadPositions: PluginFactory = ({ store, signals, logger }) =
       const key = `${user} ${conv}`
       if (seq <= (moved.get(key) ?? before)) return
       moved.set(key, seq)
+      readMoved(user, conv, seq)
       signals.sendEvent(user, { type: 'read', conv: addressOf(conv, user), seq }, { device })
     })
   }

@@ -72,6 +72,8 @@ export class Actor {
   closed: Promise<void> = Promise.resolve()
   isConnected = false
   #client: MqttClient | undefined
+  /** Receipts come when a peer acknowledges: nobody has to expect them. */
+  readonly #receipts: Arrival[] = []
   readonly #waiters = new Set<Waiter>()
 
   constructor(
@@ -257,7 +259,10 @@ export class Actor {
 
   /** Takes the next event and checks that it is this one. */
   async hears(expected: Json): Promise<void> {
-    const { body } = await this.takes(`an event ${JSON.stringify(expected)}`, ({ topic }) => topic === this.topic('event'))
+    const { body } = await this.takes(
+      `an event ${JSON.stringify(expected)}`,
+      ({ topic, body }) => topic === this.topic('event') && (body.type !== 'receipt' || expected.type === 'receipt'),
+    )
     assert.deepEqual(body, expected)
   }
 
@@ -285,7 +290,8 @@ export class Actor {
     const arrival = { topic, body, qos, dup, retain, packetId: messageId, conv: this.#convOf(topic, body) }
     this.heard.push(arrival)
     for (const waiter of this.#waiters) if (waiter.wants(arrival)) return waiter.take(arrival)
-    this.inbox.push(arrival)
+    if (body.type !== 'receipt' || topic !== this.topic('event')) this.inbox.push(arrival)
+    else this.#receipts.push(arrival)
   }
 
   #convOf(topic: string, { from, to }: Json): string | undefined {
@@ -295,8 +301,10 @@ export class Actor {
 
   /** Takes the first arrival, of those not taken yet or to come, for which the predicate holds. */
   takes(what: string, wants: (arrival: Arrival) => boolean): Promise<Arrival> {
-    const at = this.inbox.findIndex(wants)
-    if (at !== -1) return Promise.resolve(this.inbox.splice(at, 1)[0] as Arrival)
+    for (const waiting of [this.inbox, this.#receipts]) {
+      const at = waiting.findIndex(wants)
+      if (at !== -1) return Promise.resolve(waiting.splice(at, 1)[0] as Arrival)
+    }
     const answer = new Promise<Arrival>((resolve, reject) => {
       const end = () => {
         clearTimeout(timer)

@@ -1,0 +1,134 @@
+/**
+ * How far each member of a conversation has been delivered to: the highest seq that any of his devices has acknowledged, with or without a
+ * stored session. Moves forwards only. Kept durably, written behind: after a crash it may be some seconds old, and the next
+ * acknowledgement puts it right. The hub says what was acknowledged; plugins read it and are told of each move.
+ */
+import type { Logger } from './logger.js'
+import type { KeyValueStore } from './store/store.js'
+import type { ConversationId } from './topics.js'
+
+export interface DeliveredOptions {
+  records: KeyValueStore
+  logger: Logger
+  /** Called after each move forwards. */
+  moved(user: string, conv: ConversationId, seq: number): void
+}
+
+interface Position {
+  user: string
+  conv: ConversationId
+  seq: number
+}
+
+const writeMs = 2_000
+const writesAtOnce = 500
+/** Positions kept in memory; the oldest are read from the store again. */
+const knownMax = 200_000
+
+const prefixOf = (conv: ConversationId): string => `delivered/${conv}/`
+
+export class Delivered {
+  readonly #options: DeliveredOptions
+  readonly #known = new Map<string, number>()
+  /** Acknowledged while the stored position is read. */
+  readonly #reading = new Map<string, Position>()
+  readonly #unsaved = new Map<string, Position>()
+  #timer: NodeJS.Timeout | undefined
+  #writing: Promise<void> = Promise.resolve()
+
+  constructor(options: DeliveredOptions) {
+    this.#options = options
+  }
+
+  /** A device of the user has acknowledged up to seq. Never throws. */
+  acknowledged(user: string, conv: ConversationId, seq: number): void {
+    const key = prefixOf(conv) + user
+    const known = this.#known.get(key)
+    if (known !== undefined) {
+      if (seq > known) this.#move(key, { user, conv, seq })
+      return
+    }
+    const reading = this.#reading.get(key)
+    if (reading !== undefined) {
+      reading.seq = Math.max(reading.seq, seq)
+      return
+    }
+    const position = { user, conv, seq }
+    this.#reading.set(key, position)
+    this.#stored(key).then(
+      (stored) => {
+        this.#reading.delete(key)
+        if (position.seq > stored) this.#move(key, position)
+        else this.#remember(key, stored)
+      },
+      (error) => {
+        this.#reading.delete(key)
+        this.#options.logger.warn({ err: error }, 'what was delivered before cannot be read')
+      },
+    )
+  }
+
+  async #stored(key: string): Promise<number> {
+    return Number((await this.#options.records.get(key))?.toString() ?? 0)
+  }
+
+  #remember(key: string, seq: number): void {
+    this.#known.set(key, seq)
+    if (this.#known.size <= knownMax) return
+    for (const oldest of this.#known.keys()) {
+      this.#known.delete(oldest)
+      return
+    }
+  }
+
+  #move(key: string, position: Position): void {
+    this.#remember(key, position.seq)
+    this.#unsaved.set(key, position)
+    this.#timer ??= setTimeout(() => void this.flush(), writeMs)
+    this.#options.moved(position.user, position.conv, position.seq)
+  }
+
+  /** 0 when nothing was delivered. */
+  async of(user: string, conv: ConversationId): Promise<number> {
+    const key = prefixOf(conv) + user
+    return Math.max(await this.#stored(key), this.#known.get(key) ?? 0, this.#unsaved.get(key)?.seq ?? 0)
+  }
+
+  /** Of everybody to whom something was delivered, former members included. */
+  async ofAll(conv: ConversationId): Promise<Map<string, number>> {
+    const prefix = prefixOf(conv)
+    const all = new Map<string, number>()
+    for await (const { key, value } of this.#options.records.entries(prefix)) {
+      all.set(key.slice(prefix.length), Math.max(Number(value.toString()), this.#known.get(key) ?? 0))
+    }
+    for (const { user, conv: other, seq } of this.#unsaved.values()) if (other === conv) all.set(user, Math.max(seq, all.get(user) ?? 0))
+    return all
+  }
+
+  /** Resolves when all that moved until now is written, or has been tried. */
+  flush(): Promise<void> {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#writing = this.#writing.then(() => this.#write())
+    return this.#writing
+  }
+
+  async #write(): Promise<void> {
+    const all = [...this.#unsaved]
+    for (let at = 0; at < all.length; at += writesAtOnce) {
+      try {
+        await Promise.all(all.slice(at, at + writesAtOnce).map(([key, position]) => this.#save(key, position)))
+      } catch (error) {
+        this.#options.logger.warn({ err: error }, 'what was delivered cannot be written; it is tried again')
+        this.#timer ??= setTimeout(() => void this.flush(), writeMs).unref()
+        return
+      }
+    }
+  }
+
+  /** Another node may have seen more. */
+  async #save(key: string, { seq }: Position): Promise<void> {
+    if ((await this.#stored(key)) < seq) await this.#options.records.put(key, Buffer.from(String(seq)))
+    if (this.#unsaved.get(key)?.seq === seq) this.#unsaved.delete(key)
+  }
+}
