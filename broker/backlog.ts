@@ -69,6 +69,8 @@ function cut(ranges: Range[], max: number): [number, number] | undefined {
   return [first, last]
 }
 
+const replayed = (spans: readonly Span[] | undefined): readonly Span[] | undefined => spans?.filter(({ history }) => history !== true)
+
 /** `cursors` undefined: a clean session, which has no backlog. `heads` stands in the order of `rows`. */
 export function planBacklog(
   user: string,
@@ -83,7 +85,7 @@ export function planBacklog(
   let named = 0
   for (const { row, head } of newestFirst) {
     const address = addressOf(row.conv, user)
-    const ranges = cursors === undefined ? [] : visibleRanges(row.spans, (cursors.get(row.conv) ?? 0) + 1, head)
+    const ranges = cursors === undefined ? [] : visibleRanges(replayed(row.spans), (cursors.get(row.conv) ?? 0) + 1, head)
     if (named < headsMax && (ranges.length > 0 || unreadOf(row, head) > 0)) {
       plan.heads[address] = visibleHead(row, head)
       named++

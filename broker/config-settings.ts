@@ -196,6 +196,16 @@ const limits = {
     0,
     hour,
   ),
+  recallMs: integer(
+    {
+      env: 'PARLEY_RECALL_MS',
+      unit: 'ms',
+      description: 'how old an own message may be to be recalled; owner and admins of a group always may',
+    },
+    24 * hour,
+    0,
+    100 * 365 * 24 * hour,
+  ),
   filtersMax: integer({ env: 'PARLEY_FILTERS_MAX', description: 'topic filters in one SUBSCRIBE' }, 100, 1, 10_000),
   subscriptionsMax: integer({ env: 'PARLEY_SUBSCRIPTIONS_MAX', description: 'subscriptions of one session' }, 500, 1, 100_000),
   drainMs: integer(

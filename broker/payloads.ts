@@ -5,7 +5,7 @@
 import { isUtf8 } from 'node:buffer'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
-import { refuse } from './errors.js'
+import { type Refusal, refuse } from './errors.js'
 import { plainMessageOf } from './plain-message.js'
 import { describeFault } from './plugin-host.js'
 import { idRule } from './topics.js'
@@ -38,7 +38,7 @@ const envelopeSchema = Type.Object(
     type: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
     body: Type.Unknown(),
     re: Type.Optional(seqSchema),
-    mentions: Type.Optional(Type.Array(idSchema, { maxItems: 500 })),
+    mentions: Type.Optional(Type.Array(Type.String({ pattern: '^(@all|[A-Za-z0-9_.~-]{1,64})$' }), { maxItems: 500 })),
     meta: Type.Optional(Type.Object({})),
   },
   strict,
@@ -61,6 +61,10 @@ export interface Message {
   type: string
   /** Seq of the message that a recall, edit or reaction speaks of. */
   target: number | undefined
+  /** `body.body` of an edit. */
+  newBody?: unknown
+  /** Its `mentions` have `@all`. */
+  mentionsAll?: boolean
   /** The last fields of the stored form: `"id":…` if there is one, `"type":…,"body":…` and what is optional. May lie in the payload. */
   json: Buffer
 }
@@ -120,7 +124,17 @@ function checkBody(parsed: Envelope): Message {
   if (re !== undefined) json += `,"re":${re}`
   if (mentions !== undefined) json += `,"mentions":${JSON.stringify(mentions)}`
   if (meta !== undefined) json += `,"meta":${stringify(meta)}`
-  return { id, type, target: referringTypes.has(type) ? (body as { seq: number }).seq : undefined, json: Buffer.from(json) }
+  const message: Message = { id, type, target: undefined, mentionsAll: mentions?.includes('@all') === true, json: Buffer.from(json) }
+  if (!referringTypes.has(type)) return message
+  const { seq, body: newBody } = body as { seq: number; body?: unknown }
+  return { ...message, target: seq, newBody }
+}
+
+/** Whether `body` can stand in place of that of a message of this type. */
+export function faultOfEdit(type: string, body: unknown): Refusal | undefined {
+  const validator = validators.get(type)
+  if (validator === undefined || validator.Check(body)) return undefined
+  return refuse('invalid', `body of ${type}: ${describeFault(validator, body)}`)
 }
 
 function stringify(value: unknown): string {

@@ -2,7 +2,7 @@
  * Puts a server together and takes it down again: the only file that knows all parts. Used by the command line and, as
  * `import { createServer } from 'parley'`, inside other programs.
  */
-import { addMembers, createGroup, type GroupWorld, removeMembers } from '../plugins/groups.js'
+import { addMembers, createGroup, type GroupWorld, removeMembers } from '../plugins/groups/groups.js'
 import { builtInPlugins } from '../plugins/index.js'
 import { createAdminApi } from './admin-api.js'
 import { createAdmission, ensureUser } from './admission.js'

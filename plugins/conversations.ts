@@ -6,6 +6,7 @@ import { type Static, Type } from 'typebox'
 import { type Head, unreadOf, visibleHead, visibleRanges } from '../broker/backlog.js'
 import type { Delivered } from '../broker/delivered.js'
 import { refuse } from '../broker/errors.js'
+import { type FoldableMessage, foldMessages, targetOf } from '../broker/fold.js'
 import { addressSchema } from '../broker/payloads.js'
 import { type Caller, method, type PluginFactory } from '../broker/plugin.js'
 import type { ConversationRow, LogEntry, Store } from '../broker/store/store.js'
@@ -16,6 +17,9 @@ const replyBytesMax = 192 * 1024
 const historyMax = 200
 const historyDefault = 50
 const syncMax = 1_000
+/** How far behind a folded page the log is read for what speaks of its messages. */
+const foldReadMax = 5_000
+const foldBytesMax = 4 * 1_048_576
 const headsMax = 1_000
 const pageMax = 200
 const pageDefault = 50
@@ -28,6 +32,7 @@ const historySchema = Type.Object(
     before: Type.Optional(seqSchema),
     after: Type.Optional(seqSchema),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: historyMax })),
+    fold: Type.Optional(Type.Boolean()),
   },
   strict,
 )
@@ -36,6 +41,7 @@ const syncSchema = Type.Object(
   {
     cursors: Type.Optional(Type.Record(Type.String({ pattern: '^[ug]/[A-Za-z0-9_.~-]{1,64}$' }), seqSchema, strict)),
     limit: Type.Optional(Type.Integer({ minimum: 1, maximum: syncMax })),
+    fold: Type.Optional(Type.Boolean()),
   },
   strict,
 )
@@ -45,7 +51,7 @@ const conversationsSchema = Type.Object(
   strict,
 )
 
-const messageOf = (entry: LogEntry): object => JSON.parse(entry.payload.toString()) as object
+const messageOf = (entry: LogEntry): FoldableMessage => JSON.parse(entry.payload.toString()) as FoldableMessage
 
 /** The row of a conversation that the caller may read, or a Refusal. */
 async function readableRow({ directory }: Store, { user }: Caller, address: Address): Promise<ConversationRow> {
@@ -61,7 +67,7 @@ async function readableRow({ directory }: Store, { user }: Caller, address: Addr
 }
 
 async function history(store: Store, caller: Caller, params: Static<typeof historySchema>): Promise<object> {
-  const { conv: address, before, after, limit = historyDefault } = params
+  const { conv: address, before, after, limit = historyDefault, fold } = params
   if (before !== undefined && after !== undefined) throw refuse('invalid', 'give before or after, not both')
   const row = await readableRow(store, caller, address)
   const head = visibleHead(row, await store.log.head(row.conv))
@@ -69,7 +75,30 @@ async function history(store: Store, caller: Caller, params: Static<typeof histo
     after === undefined
       ? await readBefore(store, row, Math.min(before ?? head + 1, head + 1), limit)
       : await readAfter(store, row, after, head, limit, replyBytesMax)
-  return { messages: entries.map(messageOf), head }
+  if (fold !== true) return { messages: entries.map(messageOf), head }
+  const [first, last] = [entries[0]?.seq, entries.at(-1)?.seq]
+  if (first === undefined || last === undefined) return { messages: [], head }
+  const later = await actionsBehind(store, row, last, head)
+  const inPage = entries.map(messageOf)
+  const messages = foldMessages([...inPage, ...later.actions]).filter((message) => targetOf(message) === undefined)
+  return { messages, head, first, last, folded_to: later.to }
+}
+
+/** Every recall, edit and reaction carries one of these outside of any string. */
+const actionMarks = ['"type":"recall"', '"type":"edit"', '"type":"reaction"'].map((mark) => Buffer.from(mark))
+
+/** The visible actions behind `after`, as far as the log is read for it. */
+async function actionsBehind(
+  store: Store,
+  row: ConversationRow,
+  after: number,
+  head: number,
+): Promise<{ actions: FoldableMessage[]; to: number }> {
+  const entries = await readAfter(store, row, after, head, foldReadMax, foldBytesMax)
+  const marked = entries.filter(({ payload }) => actionMarks.some((mark) => payload.includes(mark)))
+  const isAll = visibleRanges(row.spans, (entries.at(-1)?.seq ?? after) + 1, head).length === 0
+  const to = isAll ? head : (entries.at(-1)?.seq ?? after)
+  return { actions: marked.map(messageOf).filter((message) => targetOf(message) !== undefined), to }
 }
 
 /** The last visible entries with seq < `before`, ascending; fewer than `limit` when they are large. */
@@ -136,8 +165,8 @@ async function rowsNewestFirst(store: Store, user: string): Promise<RowAtHead[]>
   return merged.sort((a, b) => b.ts - a.ts || (a.conv < b.conv ? -1 : 1))
 }
 
-async function sync(store: Store, { user }: Caller, { cursors = {}, limit = syncMax }: Static<typeof syncSchema>): Promise<object> {
-  const messages: object[] = []
+async function sync(store: Store, { user }: Caller, { cursors = {}, limit = syncMax, fold }: Static<typeof syncSchema>): Promise<object> {
+  const messages: FoldableMessage[] = []
   const heads: Record<Address, number> = {}
   let room = limit
   let bytes = replyBytesMax
@@ -156,7 +185,7 @@ async function sync(store: Store, { user }: Caller, { cursors = {}, limit = sync
     room -= entries.length
     if (entries.length === 0 || visibleRanges(row.spans, (entries.at(-1) as LogEntry).seq + 1, head).length > 0) more = true
   }
-  return { messages, heads, more }
+  return { messages: fold === true ? foldMessages(messages) : messages, heads, more }
 }
 
 /** A page ends at (ts, conv); the next one starts behind it. */

@@ -5,11 +5,11 @@
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { unnamedDevice } from '../broker/admission.js'
-import type { Conversation } from '../broker/conversation.js'
+import type { Conversation, GroupState } from '../broker/conversation.js'
 import { isMember } from '../broker/conversation.js'
 import { Refusal, refuse } from '../broker/errors.js'
 import type { Operation, Plan } from '../broker/log-writer.js'
-import { type Message, messageIdOf, parseMessage } from '../broker/payloads.js'
+import { faultOfEdit, type Message, messageIdOf, parseMessage, referringTypes } from '../broker/payloads.js'
 import type { Caller, PluginFactory, RoutedPublish } from '../broker/plugin.js'
 import type { LogEntry, Retransmit } from '../broker/store/store.js'
 import { type ConversationId, directConversation, groupConversation, isGroup } from '../broker/topics.js'
@@ -30,6 +30,22 @@ function laneOf({ topic, caller, id: to }: RoutedPublish): Lane {
   return { topic, conv, prefix: Buffer.from(`"from":"${caller.user}",${isToGroup ? '"group"' : '"to"'}:"${to}",`) }
 }
 
+function isModerator(group: GroupState | undefined, user: string): boolean {
+  const role = group?.members.get(user)?.role
+  return role === 'owner' || role === 'admin'
+}
+
+function muteOf(group: GroupState, user: string): Refusal | undefined {
+  if (group.record.mutedUntilTs === undefined && group.members.get(user)?.mutedUntilTs === undefined) return undefined
+  if (isModerator(group, user)) return undefined
+  const untilTs = Math.max(group.record.mutedUntilTs ?? 0, group.members.get(user)?.mutedUntilTs ?? 0)
+  if (untilTs <= Date.now()) return undefined
+  return refuse(
+    'muted',
+    untilTs === Number.MAX_SAFE_INTEGER ? 'you are muted in this group' : `you are muted in this group until ${untilTs}`,
+  )
+}
+
 function joined(a: Buffer, b: Buffer): Buffer {
   const both = Buffer.allocUnsafe(a.length + b.length)
   both.set(a)
@@ -48,10 +64,12 @@ class Send implements Operation {
   readonly #publish: RoutedPublish
   readonly #message: Message
   readonly #tail: Buffer
+  readonly #recallMs: number
   readonly conv: ConversationId
 
-  constructor(publish: RoutedPublish, { conv, prefix }: Lane, message: Message) {
+  constructor(publish: RoutedPublish, { conv, prefix }: Lane, message: Message, recallMs: number) {
     const { caller } = publish
+    this.#recallMs = recallMs
     this.conv = conv
     this.from = caller.user
     this.device = caller.device
@@ -73,8 +91,12 @@ class Send implements Operation {
       if (group === undefined) return refuse('not_found', `there is no group ${this.#publish.id}`)
       if (group.record.dissolved) return refuse('not_found', `${this.conv} was dissolved`)
       if (!isMember(group, this.from)) return refuse('forbidden', `you are not a member of ${this.conv}`)
+      const muted = this.#message.type === 'recall' ? undefined : muteOf(group, this.from)
+      if (muted !== undefined) return muted
     } else if (!state.usersKnown) return refuse('not_found', `there is no user ${this.#publish.id}`)
     else if (state.bars.size > 0 && state.bars.has(this.from)) return state.bars.get(this.from) as Refusal
+    if (this.#message.mentionsAll && !isModerator(group, this.from))
+      return refuse('forbidden', '@all is for the owner and admins of a group')
     const refusal = this.#message.target === undefined ? undefined : this.#judgeTarget(state, target)
     return refusal ?? { tail: this.#tail, effects: noEffects }
   }
@@ -85,9 +107,17 @@ class Send implements Operation {
     const isVisible =
       target !== undefined && (spans === undefined || spans.some(({ from, to }) => from <= target.seq && target.seq <= (to ?? target.seq)))
     if (target === undefined || !isVisible) return refuse('not_found', `there is no message ${this.#message.target} to speak of`)
-    if (type === 'reaction' || target.from === this.from) return undefined
-    const role = state.group?.members.get(this.from)?.role
-    if (type === 'recall' && (role === 'owner' || role === 'admin')) return undefined
+    const referred = JSON.parse(target.payload.toString()) as { type: string }
+    if ((referred.type === 'system' && type !== 'reaction') || referringTypes.has(referred.type))
+      return refuse('invalid', `${target.seq} is a ${referred.type} entry: only messages can be spoken of by ${type}`)
+    if (type === 'reaction') return undefined
+    if (type === 'recall' && isModerator(state.group, this.from)) return undefined
+    if (target.from === this.from) {
+      if (type === 'edit') return faultOfEdit(referred.type, this.#message.newBody)
+      const sinceMs = Date.now() - target.ts
+      if (sinceMs <= this.#recallMs) return undefined
+      return refuse('forbidden', `message ${target.seq} is ${sinceMs} ms old: it can be recalled for ${this.#recallMs} ms`)
+    }
     return refuse(
       'forbidden',
       `message ${target.seq} is ${target.from}'s: only the sender may ${type} it${type === 'recall' ? ', or an admin of the group' : ''}`,
@@ -116,7 +146,7 @@ function retransmitOf({ caller, topic, payload, packetId }: RoutedPublish): Retr
   return { session: `${caller.user}/${caller.device}`, packetId, digest }
 }
 
-export const createMessages: PluginFactory = ({ log }) => {
+export const createMessages: PluginFactory = ({ log, config }) => {
   /** The last one of each connection: who writes to a conversation mostly goes on doing so. */
   const lanes = new WeakMap<Caller, Lane>()
   const send = (publish: RoutedPublish): void => {
@@ -127,7 +157,7 @@ export const createMessages: PluginFactory = ({ log }) => {
         lane = laneOf(publish)
         lanes.set(publish.caller, lane)
       }
-      log.submit(new Send(publish, lane, parseMessage(publish.payload)), publish.payload.length + 256)
+      log.submit(new Send(publish, lane, parseMessage(publish.payload), config.recallMs), publish.payload.length + 256)
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
       publish.done({ kind: 'refused', id: messageIdOf(publish.payload), error })

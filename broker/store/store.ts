@@ -43,6 +43,8 @@ export type Role = 'owner' | 'admin' | 'member'
 export interface Span {
   from: number
   to?: number
+  /** Said before the user came: his to read, not to be replayed. */
+  history?: true
 }
 
 export interface MemberRecord {
@@ -51,6 +53,8 @@ export interface MemberRecord {
   role: Role | undefined
   /** When the user may see what; ascending, not overlapping; the last one is open for a present member. */
   spans: Span[]
+  /** May not write until then, ms; 0 and undefined: may. */
+  mutedUntilTs?: number
 }
 
 export interface GroupRecord {
@@ -60,6 +64,11 @@ export interface GroupRecord {
   membersMax: number
   dissolved?: boolean
   avatar_url?: string
+  announcement?: string
+  /** What later members read: from their join on, or everything. undefined: `join`. */
+  history?: 'join' | 'all'
+  /** Only owner and admins may write until then, ms; 0 and undefined: everybody may. */
+  mutedUntilTs?: number
 }
 
 /** What one append does to the directory, in the same commit. */

@@ -148,8 +148,8 @@ const positionBytesMax = 300
 
 /** JSON leaves out the role of a past member. */
 function decodeMember(value: Buffer): MemberRecord {
-  const { user, role, spans } = JSON.parse(value.toString()) as MemberRecord
-  return { user, role, spans }
+  const { user, role, spans, ...rest } = JSON.parse(value.toString()) as MemberRecord
+  return { user, role, spans, ...rest }
 }
 
 function newRow(conv: ConversationId, membership: Buffer): ConversationRow {
