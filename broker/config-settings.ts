@@ -29,7 +29,12 @@ export const safeSecretBytesMin = 32
 
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
-const noClusterYet = (): string[] => ['cluster mode is not there yet; unset it']
+const urlOf =
+  (...schemes: string[]) =>
+  (url: string): string[] =>
+    schemes.some((scheme) => url.startsWith(`${scheme}://`) && url.length > scheme.length + 3)
+      ? []
+      : [`it must begin with ${schemes.map((scheme) => `${scheme}://`).join(' or ')}`]
 
 function faultsOfSecret(secret: string): string[] {
   if (secret.includes('-----BEGIN'))
@@ -94,10 +99,22 @@ const where = {
     /./,
     'a path',
   ),
-  mongodbUrl: secretText({ env: 'PARLEY_MONGODB_URL', description: 'reserved for cluster mode' }, 'nothing yet', noClusterYet),
-  redisUrl: secretText({ env: 'PARLEY_REDIS_URL', description: 'reserved for cluster mode' }, 'nothing yet', noClusterYet),
+  mongodbUrl: secretText(
+    {
+      env: 'PARLEY_MONGODB_URL',
+      description:
+        'the store of a cluster, with credentials and `tls=true` where needed; the path names the database, `parley` without one',
+    },
+    'a mongodb or mongodb+srv URL, together with PARLEY_REDIS_URL',
+    urlOf('mongodb', 'mongodb+srv'),
+  ),
+  redisUrl: secretText(
+    { env: 'PARLEY_REDIS_URL', description: 'what the nodes of a cluster tell each other over; rediss for TLS' },
+    'a redis or rediss URL, together with PARLEY_MONGODB_URL',
+    urlOf('redis', 'rediss'),
+  ),
   nodeId: text(
-    { env: 'PARLEY_NODE_ID', description: 'name of this node in logs and metrics' },
+    { env: 'PARLEY_NODE_ID', description: 'name of this node in logs and metrics; in a cluster each has its own' },
     'node-1',
     /^[A-Za-z0-9_.~-]{1,64}$/,
     idRule,

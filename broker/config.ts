@@ -112,13 +112,21 @@ function contradictions(config: Config): string[] {
       `PARLEY_JWT_SECRET has ${secretBytes} bytes: off loopback it must have at least ${safeSecretBytesMin}; make one with: openssl rand -base64 48`,
     )
   }
-  faults.push(...portFaults(config), ...faultsOfTls(config.tlsCert, config.tlsKey))
+  faults.push(...clusterFaults(config, sources), ...portFaults(config), ...faultsOfTls(config.tlsCert, config.tlsKey))
   if (config.packetBytesMax < config.payloadBytesMax + packetOverheadBytes) {
     faults.push(
       `PARLEY_PACKET_BYTES_MAX is ${config.packetBytesMax}: it must be at least ${packetOverheadBytes} more than PARLEY_PAYLOAD_BYTES_MAX (${config.payloadBytesMax})`,
     )
   }
   return faults
+}
+
+function clusterFaults({ mongodbUrl, redisUrl }: Config, tokenSources: number): string[] {
+  if (mongodbUrl === undefined && redisUrl === undefined) return []
+  if (mongodbUrl === undefined) return ['PARLEY_REDIS_URL is set without PARLEY_MONGODB_URL: a cluster needs both']
+  if (redisUrl === undefined) return ['PARLEY_MONGODB_URL is set without PARLEY_REDIS_URL: a cluster needs both']
+  if (tokenSources > 0) return []
+  return ['a cluster needs PARLEY_JWT_SECRET, PARLEY_JWT_PUBLIC_KEY or PARLEY_JWKS_URL: a generated secret is good for one node only']
 }
 
 function portFaults(config: Config): string[] {

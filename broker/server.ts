@@ -27,6 +27,8 @@ import { createRpcRoute } from './rpc.js'
 import { loadSecret } from './secret.js'
 import { Signals } from './signals.js'
 import { createLmdbStore } from './store/lmdb/lmdb-store.js'
+import { createMongodbStore } from './store/mongodb/mongodb-store.js'
+import type { Store } from './store/store.js'
 import { TopicCache } from './topic-cache.js'
 import { createWillPublisher } from './will.js'
 
@@ -78,8 +80,11 @@ function createCertificate({ tlsCert, tlsKey }: Config, logger: Logger): Certifi
   return tlsCert === undefined || tlsKey === undefined ? undefined : new Certificate({ cert: tlsCert, key: tlsKey }, logger)
 }
 
+const openStore = ({ mongodbUrl, dataDir }: Config, logger: Logger): Promise<Store> =>
+  mongodbUrl === undefined ? createLmdbStore({ dir: dataDir, logger }) : createMongodbStore(mongodbUrl)
+
 async function start(config: Config, logger: Logger, further: readonly PluginFactory[], undo: (() => Promise<unknown>)[]): Promise<Server> {
-  const store = await createLmdbStore({ dir: config.dataDir, logger })
+  const store = await openStore(config, logger)
   undo.push(() => store.close())
   const metrics = createMetrics()
   const plugins = new PluginHost(logger, store.directory)

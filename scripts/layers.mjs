@@ -41,6 +41,16 @@ const rules = [
     to: { path: '(^|/)node_modules/lmdb/' },
   },
   {
+    name: 'only store/mongodb/ imports mongodb',
+    from: { path: '^(broker|plugins|web|loadtest|audit)/', pathNot: '^broker/store/mongodb/' },
+    to: { path: '(^|/)node_modules/mongodb/' },
+  },
+  {
+    name: 'the MongoDB store is reached through mongodb-store.ts',
+    from: { path: '^(broker|plugins|web|loadtest|audit)/', pathNot: '^broker/store/mongodb/' },
+    to: { path: '^broker/store/mongodb/', pathNot: '^broker/store/mongodb/mongodb-store\\.ts$' },
+  },
+  {
     name: 'the LMDB store is reached through lmdb-store.ts',
     from: { path: '^(broker|plugins|web|loadtest|audit)/', pathNot: '^broker/store/lmdb/' },
     to: { path: '^broker/store/lmdb/', pathNot: '^broker/store/lmdb/lmdb-store\\.ts$' },

@@ -1,0 +1,131 @@
+/**
+ * Brings the derived collections to where the log is: a segment is applied by whoever wrote it, and again by whoever finds one that
+ * nobody applied, because its writer died in between. Applying is idempotent and in any order: a record says up to which entry it
+ * is right and never goes back. `conversations.head` is moved last; so all up to it is applied.
+ */
+import type { ConversationId } from '../../topics.js'
+import { groupConversation, isGroup, usersOf } from '../../topics.js'
+import { type ConversationDocument, fieldOf, type MemberDocument, pairId, type SegmentDocument, segmentId } from './collections.js'
+import { isDuplicateKey, type MongodbServer } from './server.js'
+
+export interface Position {
+  head: number
+  ts: number
+}
+
+/** A send without id is remembered for so many packet ids of a session. */
+const retransmitsMax = 256
+const tries = 3
+
+export const retransmitId = (session: string, packetId: number): string => pairId(session, String(packetId % retransmitsMax))
+
+export class Applied {
+  readonly #server: MongodbServer
+
+  constructor(server: MongodbServer) {
+    this.#server = server
+  }
+
+  /** What is derived of each conversation, after all of its log was applied. Those without entries are left out. */
+  async upToDate(convs: readonly ConversationId[]): Promise<Map<ConversationId, ConversationDocument>> {
+    const { conversations, messages } = this.#server.collections
+    const found = await this.#server.findNamed(conversations, convs)
+    const next = new Map(convs.map((conv) => [segmentId(conv, found.get(conv)?.head ?? 0), conv]))
+    const unapplied = await this.#server.findNamed(messages, [...next.keys()])
+    if (unapplied.size === 0) return found
+    const behind = [...unapplied.values()].map(({ conv }) => conv)
+    for (const { conv, after } of unapplied.values()) await this.#catchUp(conv, after)
+    for (const [conv, document] of await this.#server.findNamed(conversations, behind)) found.set(conv, document)
+    return found
+  }
+
+  async #catchUp(conv: ConversationId, after: number): Promise<void> {
+    const { messages } = this.#server.collections
+    const cursor = messages.find({ conv, last: { $gt: after } }, { sort: { last: 1 }, projection: { 'entries.payload': 0 } })
+    try {
+      for (;;) {
+        const segment = await this.#server.run(() => cursor.next())
+        if (segment === null) return
+        await this.apply([segment])
+      }
+    } finally {
+      await cursor.close()
+    }
+  }
+
+  /** At most one segment of each conversation. */
+  async apply(segments: readonly SegmentDocument[]): Promise<void> {
+    await Promise.all([this.#putMembers(segments), this.#putGroups(segments), this.#putRetransmits(segments)])
+    const updates = segments.map((segment) => ({
+      updateOne: { filter: { _id: segment.conv }, update: { $max: advance(segment) }, upsert: true },
+    }))
+    await this.#again(() => this.#server.collections.conversations.bulkWrite(updates, { ordered: false }))
+  }
+
+  async #putMembers(segments: readonly SegmentDocument[]): Promise<void> {
+    const { members } = this.#server.collections
+    const documents = new Map(segments.flatMap(membersOf).map((document) => [document._id, document]))
+    if (documents.size === 0) return
+    await this.#server.runUnlessThere(() => members.insertMany([...documents.values()], { ordered: false }))
+    const updates = [...documents.values()].map(({ _id, at, role, spans }) => ({
+      updateOne: { filter: { _id, at: { $lt: at } }, update: { $set: { at, role: role ?? null, ...(spans && { spans }) } } },
+    }))
+    await this.#server.run(() => members.bulkWrite(updates, { ordered: false }))
+  }
+
+  async #putGroups(segments: readonly SegmentDocument[]): Promise<void> {
+    const { groups } = this.#server.collections
+    for (const { effects = [], last: at } of segments) {
+      for (const effect of effects) {
+        if (effect.kind !== 'group') continue
+        const { record } = effect
+        await this.#server.runUnlessThere(() => groups.insertOne({ _id: record.group, at: 0, record }))
+        await this.#server.run(() => groups.updateOne({ _id: record.group, at: { $lte: at } }, { $set: { at, record } }))
+      }
+    }
+  }
+
+  async #putRetransmits(segments: readonly SegmentDocument[]): Promise<void> {
+    const updates = segments.flatMap(({ conv, entries, after, retransmits = [] }) =>
+      retransmits.map(({ session, packetId, digest, seq }) => {
+        const ts = entries[seq - after - 1]?.ts ?? 0
+        const $set = { session, packetId, digest, conv, seq, ts }
+        return { updateOne: { filter: { _id: retransmitId(session, packetId) }, update: { $set }, upsert: true } }
+      }),
+    )
+    if (updates.length > 0) await this.#again(() => this.#server.collections.retransmits.bulkWrite(updates, { ordered: true }))
+  }
+
+  /** Of two nodes that make the same document at once one is told so, and finds it the next time. */
+  async #again(write: () => Promise<unknown>): Promise<void> {
+    await this.#server.run(async () => {
+      for (let left = tries; ; left--) {
+        try {
+          await write()
+          return
+        } catch (error) {
+          if (left <= 1 || !isDuplicateKey(error)) throw error
+        }
+      }
+    })
+  }
+}
+
+function advance({ last, ts, entries }: SegmentDocument): Record<string, number> {
+  const fields: Record<string, number> = { head: last, ts }
+  for (const { from, seq } of entries) if (from !== '') fields[`sent.${fieldOf(from)}`] = seq
+  return fields
+}
+
+/** Members that the segment makes or changes; the last effect counts. */
+function membersOf({ conv, after, last: at, effects = [] }: SegmentDocument): MemberDocument[] {
+  const found: MemberDocument[] = []
+  if (after === 0 && !isGroup(conv)) for (const user of usersOf(conv)) found.push({ _id: pairId(conv, user), conv, user, at, read: 0 })
+  for (const effect of effects) {
+    if (effect.kind !== 'member') continue
+    const { user, role, spans } = effect.record
+    const name = groupConversation(effect.group)
+    found.push({ _id: pairId(name, user), conv: name, user, at, role: role ?? null, spans, read: 0 })
+  }
+  return found
+}

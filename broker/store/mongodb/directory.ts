@@ -1,0 +1,89 @@
+/** Users, groups, members and each user's list of conversations, on MongoDB. What an append changes is read after all of the log was applied. */
+import { type ConversationId, groupConversation } from '../../topics.js'
+import type { ConversationRow, Directory, GroupRecord, MemberRecord, UserRecord } from '../store.js'
+import type { Applied } from './applied.js'
+import { type ConversationDocument, fieldOf, type MemberDocument, pairId } from './collections.js'
+import { KeyQueue } from './key-queue.js'
+import type { MongodbServer } from './server.js'
+
+export class MongodbDirectory implements Directory {
+  readonly #server: MongodbServer
+  readonly #applied: Applied
+  readonly #queue = new KeyQueue()
+  /** Users whose write is under way: who is told of one must be able to read it. */
+  readonly #coming = new Map<string, UserRecord>()
+
+  constructor(server: MongodbServer, applied: Applied) {
+    this.#server = server
+    this.#applied = applied
+  }
+
+  async user(user: string): Promise<UserRecord | undefined> {
+    const coming = this.#coming.get(user)
+    if (coming !== undefined) return coming
+    const found = await this.#server.run(() => this.#server.collections.users.findOne({ _id: user }))
+    if (found === null) return undefined
+    const { _id, ...record } = found
+    return record
+  }
+
+  async putUser(record: UserRecord): Promise<void> {
+    const { user } = record
+    this.#coming.set(user, record)
+    const { users } = this.#server.collections
+    const put = () => this.#server.run(() => users.replaceOne({ _id: user }, record, { upsert: true }))
+    try {
+      await this.#queue.run([user], put)
+    } finally {
+      if (this.#coming.get(user) === record) this.#coming.delete(user)
+    }
+  }
+
+  async group(group: string): Promise<GroupRecord | undefined> {
+    const found = await this.#server.run(() => this.#server.collections.groups.findOne({ _id: group }))
+    return found?.record
+  }
+
+  async members(group: string): Promise<MemberRecord[]> {
+    const conv = groupConversation(group)
+    return (await this.#server.run(() => this.#server.collections.members.find({ conv }).toArray())).map(memberOf)
+  }
+
+  async member(group: string, user: string): Promise<MemberRecord | undefined> {
+    const _id = pairId(groupConversation(group), user)
+    const found = await this.#server.run(() => this.#server.collections.members.findOne({ _id }))
+    return found === null ? undefined : memberOf(found)
+  }
+
+  async conversationsOf(user: string): Promise<ConversationRow[]> {
+    const members = await this.#server.run(() => this.#server.collections.members.find({ user }).toArray())
+    const states = await this.#applied.upToDate(members.map(({ conv }) => conv))
+    return members.map((member) => rowOf(member, states.get(member.conv)))
+  }
+
+  async conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined> {
+    const states = await this.#applied.upToDate([conv])
+    const member = await this.#server.run(() => this.#server.collections.members.findOne({ _id: pairId(conv, user) }))
+    return member === null ? undefined : rowOf(member, states.get(conv))
+  }
+
+  async setRead(positions: readonly { user: string; conv: ConversationId; seq: number }[]): Promise<void> {
+    const furthest = new Map<string, number>()
+    for (const { user, conv, seq } of positions) {
+      const _id = pairId(conv, user)
+      furthest.set(_id, Math.max(seq, furthest.get(_id) ?? 0))
+    }
+    if (furthest.size === 0) return
+    const updates = [...furthest].map(([_id, read]) => ({ updateOne: { filter: { _id }, update: { $max: { read } } } }))
+    const write = () => this.#server.collections.members.bulkWrite(updates, { ordered: false })
+    await this.#queue.run(furthest.keys(), () => this.#server.run(write))
+  }
+}
+
+const memberOf = ({ user, role, spans }: MemberDocument): MemberRecord => ({ user, role: role ?? undefined, spans: spans ?? [] })
+
+function rowOf({ conv, user, read, spans }: MemberDocument, state: ConversationDocument | undefined): ConversationRow {
+  const row: ConversationRow = { conv, read, sent: state?.sent?.[fieldOf(user)] ?? 0 }
+  if (spans !== undefined) row.spans = spans
+  return row
+}

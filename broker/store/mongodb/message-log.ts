@@ -1,0 +1,213 @@
+/**
+ * The log on MongoDB, without transactions. What one append writes of a conversation is one document behind a known end of its log, under
+ * a name that only one writer can take: so it is written whole or not at all, the log has no gap, and a writer that was too late is
+ * refused. All conversations of a batch go in one command, and what is derived of them in one or two more.
+ */
+import { MongoBulkWriteError } from 'mongodb'
+import type { ConversationId } from '../../topics.js'
+import {
+  type ConversationAppend,
+  type LogEntry,
+  type MessageLog,
+  type Retransmit,
+  type SentKey,
+  type SentRecord,
+  StoreUnavailable,
+} from '../store.js'
+import { type Applied, retransmitId } from './applied.js'
+import { decodeEntry, decodeId, encodeEntry, encodeId, type SegmentDocument, segmentId } from './collections.js'
+import { FreshIds } from './fresh-ids.js'
+import type { MongodbServer } from './server.js'
+
+const bytesMaxDefault = 4 * 1024 * 1024
+const pageMax = 100
+/** Of a document, which MongoDB bounds at 16 MiB. */
+const segmentBytesMax = 15 * 1024 * 1024
+/** About what an entry takes beside its payload. */
+const entryBytes = 600
+/** Ends of logs that this node knows. */
+const endsMax = 200_000
+const duplicateKey = 11_000
+
+export class MongodbMessageLog implements MessageLog {
+  readonly #server: MongodbServer
+  readonly #applied: Applied
+  /** Where a segment ends for certain; perhaps not the last one any more. */
+  readonly #ends = new Map<ConversationId, number>()
+  readonly #fresh = new FreshIds()
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(server: MongodbServer, applied: Applied) {
+    this.#server = server
+    this.#applied = applied
+  }
+
+  append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
+    const appended = this.#last.then(() => this.#append(batch))
+    this.#last = appended.then(done, done)
+    return appended
+  }
+
+  async #append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
+    const filled = batch.filter(({ entries }) => entries.length > 0)
+    const unknown = batch.filter(({ conv, head, entries }) => entries.length === 0 || (head > 0 && this.#ends.get(conv) !== head))
+    const ends = await this.#applied.upToDate(unknown.map(({ conv }) => conv))
+    const late = new Set(unknown.filter(({ conv, head }) => (ends.get(conv)?.head ?? 0) !== head).map(({ conv }) => conv))
+    const accepted = filled.filter(({ conv }) => !late.has(conv))
+    const segments = accepted.map(segmentOf)
+    for (const conv of await this.#insert(segments)) late.add(conv)
+    for (const conv of late) this.#forget(conv)
+    const written = segments.filter(({ conv }) => !late.has(conv))
+    try {
+      if (written.length > 0) await this.#applied.apply(written)
+    } catch (error) {
+      for (const { conv } of written) this.#forget(conv)
+      throw error
+    }
+    for (const { conv, head, entries } of accepted) {
+      if (late.has(conv)) continue
+      this.#ends.delete(conv)
+      this.#ends.set(conv, head + entries.length)
+      this.#fresh.add(conv, head, entries)
+    }
+    for (const oldest of this.#ends.keys()) {
+      if (this.#ends.size <= endsMax) break
+      this.#ends.delete(oldest)
+    }
+    return batch.map(({ conv }) => conv).filter((conv) => late.has(conv))
+  }
+
+  /** Returns the conversations in which another writer was faster. */
+  async #insert(segments: readonly SegmentDocument[]): Promise<ConversationId[]> {
+    if (segments.length === 0) return []
+    try {
+      return await this.#server.run(async () => {
+        try {
+          await this.#server.collections.messages.insertMany(segments, { ordered: false })
+          return []
+        } catch (error) {
+          const lost = lostOf(error)
+          if (lost === undefined) throw error
+          return lost.map((index) => (segments[index] as SegmentDocument).conv)
+        }
+      })
+    } catch (error) {
+      // It may have been written all the same: whoever tries again has to look first.
+      for (const { conv } of segments) this.#forget(conv)
+      throw error
+    }
+  }
+
+  #forget(conv: ConversationId): void {
+    this.#ends.delete(conv)
+    this.#fresh.forget(conv)
+  }
+
+  async head(conv: ConversationId): Promise<number> {
+    return (await this.#applied.upToDate([conv])).get(conv)?.head ?? 0
+  }
+
+  async heads(convs: readonly ConversationId[]): Promise<{ head: number; ts: number }[]> {
+    const states = await this.#applied.upToDate([...new Set(convs)])
+    return convs.map((conv) => ({ head: states.get(conv)?.head ?? 0, ts: states.get(conv)?.ts ?? 0 }))
+  }
+
+  async findSent(conv: ConversationId, from: string, id: string): Promise<number | undefined> {
+    return (await this.findSentAll([{ conv, from, id }]))[0]
+  }
+
+  async findSentAll(keys: readonly SentKey[]): Promise<(number | undefined)[]> {
+    const ids = new Map<ConversationId, Set<string>>()
+    for (const { conv, from, id } of keys) {
+      if (this.#fresh.isNew(conv, from, id)) continue
+      const some = ids.get(conv)
+      if (some === undefined) ids.set(conv, new Set([id]))
+      else some.add(id)
+    }
+    if (ids.size === 0) return keys.map(() => undefined)
+    const $or = [...ids].map(([conv, some]) => ({ conv, 'entries.id': { $in: [...some].map(encodeId) } }))
+    const projection = { conv: 1, 'entries.seq': 1, 'entries.from': 1, 'entries.id': 1 }
+    const segments = await this.#server.run(() => this.#server.collections.messages.find({ $or }, { projection }).toArray())
+    const found = new Map<string, number>()
+    for (const { conv, entries } of segments) {
+      for (const { from, id, seq } of entries) found.set(`${conv} ${from} ${decodeId(id)}`, seq)
+    }
+    return keys.map(({ conv, from, id }) => found.get(`${conv} ${from} ${id}`))
+  }
+
+  async findRetransmit({ session, packetId, digest }: Retransmit): Promise<(SentRecord & { ts: number }) | undefined> {
+    const { retransmits } = this.#server.collections
+    const found = await this.#server.run(() => retransmits.findOne({ _id: retransmitId(session, packetId) }))
+    if (found === null || found.packetId !== packetId || found.digest !== digest) return undefined
+    return { conv: found.conv, seq: found.seq, ts: found.ts }
+  }
+
+  async read(conv: ConversationId, from: number, to: number, limit: number, bytesMax = bytesMaxDefault): Promise<LogEntry[]> {
+    const found: LogEntry[] = []
+    if (from > to || to < 1 || limit < 1) return found
+    let bytes = 0
+    for await (const { after, entries } of this.#segments(conv, Math.max(from, 1))) {
+      if (after >= to) return found
+      for (const document of entries) {
+        if (document.seq < from || document.seq > to) continue
+        const entry = decodeEntry(document)
+        found.push(entry)
+        bytes += entry.payload.length
+        if (found.length >= limit || bytes >= Math.max(bytesMax, 1)) return found
+      }
+    }
+    return found
+  }
+
+  async *#segments(conv: ConversationId, from: number): AsyncGenerator<SegmentDocument> {
+    const { messages } = this.#server.collections
+    if (!this.#server.hasIndexes) {
+      // From name to name, where a read by anything else goes over all that is stored.
+      let next = await this.#server.run(() => messages.findOne({ _id: segmentId(conv, from - 1) }))
+      const isChain = next !== null
+      while (next !== null) {
+        yield next
+        const { last } = next
+        next = await this.#server.run(() => messages.findOne({ _id: segmentId(conv, last) }))
+      }
+      if (isChain) return
+    }
+    const cursor = messages.find({ conv, last: { $gte: from } }, { sort: { last: 1 }, batchSize: pageMax })
+    try {
+      for (;;) {
+        const segment = await this.#server.run(() => cursor.next())
+        if (segment === null) return
+        yield segment
+      }
+    } finally {
+      await cursor.close()
+    }
+  }
+}
+
+const done = (): void => undefined
+
+function segmentOf({ conv, head, entries, effects, retransmits }: ConversationAppend): SegmentDocument {
+  const bytes = entries.reduce((sum, { payload }) => sum + payload.length + entryBytes, 0)
+  if (bytes > segmentBytesMax) throw new StoreUnavailable(`${bytes} bytes at once are too much for one conversation`)
+  const last = entries.at(-1) as LogEntry
+  if (entries[0]?.seq !== head + 1 || last.seq !== head + entries.length)
+    throw new Error(`the entries of ${conv} do not follow its head ${head}`)
+  return {
+    _id: segmentId(conv, head),
+    conv,
+    after: head,
+    last: last.seq,
+    ts: last.ts,
+    entries: entries.map(encodeEntry),
+    ...(effects.length > 0 && { effects }),
+    ...(retransmits.length > 0 && { retransmits }),
+  }
+}
+
+/** Which documents were refused for their name or an id; undefined when anything else went wrong. */
+function lostOf(error: unknown): number[] | undefined {
+  if (!(error instanceof MongoBulkWriteError) || error.result.getWriteConcernError() !== undefined) return undefined
+  const faults = [error.writeErrors].flat()
+  return faults.length > 0 && faults.every(({ code }) => code === duplicateKey) ? faults.map(({ index }) => index) : undefined
+}

@@ -1,0 +1,109 @@
+/**
+ * The connection to the MongoDB server. Every call goes through `run`, so that whatever the driver rejects with becomes
+ * StoreUnavailable, within a bounded time. Writes are acknowledged by a majority with the journal; reads see what a majority has.
+ */
+import { type Collection, type Filter, MongoClient, MongoError, MongoServerError } from 'mongodb'
+import { OperatorError } from '../../operator-error.js'
+import { StoreUnavailable } from '../store.js'
+import { type Collections, collectionsOf } from './collections.js'
+
+const databaseDefault = 'parley'
+const answerMsMax = 10_000
+const selectMsMax = 5_000
+const poolMax = 32
+/** Documents that are asked for by name in one command. */
+const namedMax = 1_000
+/** The same, one by one. */
+const singlyMax = 16
+const duplicateKey = 11_000
+
+export const isDuplicateKey = (error: unknown): boolean => error instanceof MongoServerError && error.code === duplicateKey
+
+export class MongodbServer {
+  readonly collections: Collections
+  readonly #client: MongoClient
+  /** False for FerretDB 1 on SQLite, which finds only a single _id without reading the whole collection. */
+  #hasIndexes = true
+  #closed = false
+
+  constructor(url: string) {
+    try {
+      this.#client = new MongoClient(url, {
+        appName: 'parley',
+        serverSelectionTimeoutMS: selectMsMax,
+        connectTimeoutMS: selectMsMax,
+        socketTimeoutMS: answerMsMax,
+        waitQueueTimeoutMS: answerMsMax,
+        maxPoolSize: poolMax,
+        retryWrites: true,
+        writeConcern: { w: 'majority', journal: true, wtimeoutMS: answerMsMax },
+        readConcern: { level: 'majority' },
+        readPreference: 'primary',
+        ignoreUndefined: true,
+        promoteBuffers: false,
+      })
+    } catch (error) {
+      throw new OperatorError(`PARLEY_MONGODB_URL cannot be used: ${(error as Error).message}`, { cause: error })
+    }
+    this.collections = collectionsOf(this.#client.db(databaseOf(url)))
+  }
+
+  /** Rejects with StoreUnavailable when there is no server. */
+  async connect(): Promise<void> {
+    const found = await this.run(async () => {
+      await this.#client.connect()
+      return this.#client.db('admin').command({ buildInfo: 1 })
+    })
+    this.#hasIndexes = !('ferretdb' in found || 'ferretdbVersion' in found)
+  }
+
+  get hasIndexes(): boolean {
+    return this.#hasIndexes
+  }
+
+  /** Of what `work` rejects with only what the driver has no part in stays as it is. */
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw new StoreUnavailable('the store is closed')
+    try {
+      return await work()
+    } catch (error) {
+      if (error instanceof MongoError) throw new StoreUnavailable(`MongoDB: ${error.message}`, { cause: error })
+      throw error
+    }
+  }
+
+  /** As `run`, for inserts and upserts of which those that are there already are left as they are. */
+  async runUnlessThere(work: () => Promise<unknown>): Promise<void> {
+    await this.run(async () => {
+      try {
+        await work()
+      } catch (error) {
+        if (!isDuplicateKey(error)) throw error
+      }
+    })
+  }
+
+  /** The documents of these names that exist, by name. */
+  async findNamed<T extends { _id: string }>(collection: Collection<T>, ids: readonly string[]): Promise<Map<string, T>> {
+    const found = new Map<string, T>()
+    const size = this.#hasIndexes ? namedMax : singlyMax
+    for (let at = 0; at < ids.length; at += size) {
+      const some = ids.slice(at, at + size)
+      const documents = this.#hasIndexes
+        ? await this.run(() => collection.find({ _id: { $in: some } } as unknown as Filter<T>).toArray())
+        : await this.run(() => Promise.all(some.map((_id) => collection.findOne({ _id } as unknown as Filter<T>))))
+      for (const document of documents as (T | null)[]) if (document !== null) found.set(document._id, document)
+    }
+    return found
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#client.close()
+  }
+}
+
+function databaseOf(url: string): string {
+  const [, name = ''] = /^mongodb(?:\+srv)?:\/\/[^/]+\/([^?]*)/.exec(url) ?? []
+  return name === '' ? databaseDefault : decodeURIComponent(name)
+}
