@@ -196,10 +196,13 @@ export class Inflictor {
     const twin = new Client({ ...client.options, transport: random(2) === 0 ? 'ws' : 'tcp' }, this.#world.clientWorld)
     this.#twins.add(twin)
     twin.start()
-    this.#later(200 + random(1_500), () => {
+    // On a busy machine it takes its time to connect, and there is no fault before.
+    const end = (): void => {
+      if (!twin.isUp) return this.#later(retryMs, end)
       twin.stop()
       this.#twins.delete(twin)
-    })
+    }
+    this.#later(200 + random(1_500), end)
     return client.name
   }
 
