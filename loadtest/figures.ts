@@ -27,6 +27,8 @@ export interface Figures {
   connectsPerSecond?: number
   connackP50Ms?: number
   connackP99Ms?: number
+  /** CPU time of the broker from the start of the connects to their end, by their number. */
+  brokerCpuMicrosPerConnect?: number
   brokerKbPerConnection?: number
   brokerCoresIdle?: number
   /** Of sessions that come back: from the start of the connection to the event `ready`, until the last is there, and tries that failed. */
@@ -64,6 +66,7 @@ export const columns = [
   { key: 'connectsPerSecond', heading: 'connects/s', digits: 0, better: 'more' },
   { key: 'connackP50Ms', heading: 'CONNACK p50 ms', digits: 1, better: 'less' },
   { key: 'connackP99Ms', heading: 'CONNACK p99 ms', digits: 1, better: 'less' },
+  { key: 'brokerCpuMicrosPerConnect', heading: 'broker µs/connect', digits: 0, better: 'less' },
   { key: 'readyP50Ms', heading: 'ready p50 ms', digits: 1 },
   { key: 'readyP99Ms', heading: 'ready p99 ms', digits: 1 },
   { key: 'allBackSeconds', heading: 'all back after s', digits: 2, better: 'less' },

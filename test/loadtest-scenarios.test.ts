@@ -27,7 +27,8 @@ t.test('connections: idle, then a trickle', async (t) => {
   t.ok((run.connectsPerSecond ?? 0) > 0)
   t.ok(run.sent > 0)
   t.equal(run.delivered, run.sent)
-  if (process.platform === 'linux') t.ok(run.brokerKbPerConnection !== undefined && run.brokerCoresIdle !== undefined)
+  if (process.platform === 'linux')
+    t.ok(run.brokerKbPerConnection !== undefined && run.brokerCpuMicrosPerConnect !== undefined && run.brokerCoresIdle !== undefined)
 })
 
 t.test('reconnect-storm, with a restart in between', async (t) => {

@@ -52,6 +52,7 @@ export async function measureReconnectStorm(stage: Stage): Promise<Figures> {
   const { brokerCores, loadCores } = windowFigures(window)
   if (loadCores !== undefined) figures.loadCores = loadCores
   if (brokerCores !== undefined) figures.brokerCores = brokerCores
+  if (window.brokerCpuSeconds !== undefined) figures.brokerCpuMicrosPerConnect = (window.brokerCpuSeconds * 1e6) / back
   if (restartSeconds !== undefined) figures.restartSeconds = restartSeconds
   return figures
 }
