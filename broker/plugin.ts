@@ -10,6 +10,7 @@ import type { Bus } from './bus.js'
 import type { Config } from './config.js'
 import type { Delivered } from './delivered.js'
 import type { Refusal } from './errors.js'
+import type { Forget } from './forget.js'
 import type { Hub } from './hub.js'
 import type { LogWriter } from './log-writer.js'
 import type { Logger } from './logger.js'
@@ -115,6 +116,8 @@ export interface PluginServer {
   readonly bus: Bus
   readonly signals: Signals
   readonly delivered: Delivered
+  /** Ends the session of a device, on whatever node, and forgets what is kept for it. */
+  readonly forget: Forget
   /** Called by the owner of read positions: tells all plugins. */
   readMoved(user: string, conv: ConversationId, seq: number): void
 }

@@ -14,6 +14,7 @@ import { safeSecretBytesMin } from './config-settings.js'
 import { Connection, type ConnectionWorld } from './connection.js'
 import { Deadlines } from './deadlines.js'
 import { Delivered } from './delivered.js'
+import { createForget, type Forget } from './forget.js'
 import { createHttp } from './http.js'
 import { Hub } from './hub.js'
 import { listen } from './listeners.js'
@@ -112,6 +113,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     observeDeliverySeconds: (seconds) => metrics.deliverySeconds.observe(seconds),
   })
   const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
+  const forget: Forget = (user, device) => forgetDevice(user, device)
   const signals = new Signals(hub, bus, logger)
   plugins.install(
     [...builtInPlugins, rpc, ...further].map((create) =>
@@ -124,6 +126,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
         bus,
         signals,
         delivered,
+        forget,
         readMoved: (user, conv, seq) => plugins.readMoved(user, conv, seq),
       }),
     ),
@@ -136,6 +139,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     store,
     publishWill: createWillPublisher(plugins),
   })
+  const forgetDevice = createForget({ hub, adapter, bus, logger })
   metrics.watch({
     sessions: () => hub.sessionCount,
     behind: () => hub.behindCount,
@@ -180,10 +184,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
       hub,
       store,
       now: Date.now,
-      forget: async (user, device) => {
-        await hub.forget(user, device)
-        await adapter.forget(user, device)
-      },
+      forget,
       groups: {
         create: (owner, params) => createGroup(groupWorld, owner, params),
         add: (group, users) => addMembers(groupWorld, { kind: 'operator' }, group, users),

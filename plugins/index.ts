@@ -4,6 +4,8 @@ import { acl } from './acl.js'
 import { auth } from './auth.js'
 import { createConversations } from './conversations.js'
 import { createGroups } from './groups/groups.js'
+import { createDevices } from './devices.js'
+import { createGroups } from './groups.js'
 import { limits } from './limits.js'
 import { createMessages } from './messages.js'
 import { createPeople } from './people/people.js'
@@ -19,5 +21,6 @@ export const builtInPlugins: readonly PluginFactory[] = [
   createPeople,
   createReadPositions,
   createReceipts,
+  createDevices,
   createConversations,
 ]
