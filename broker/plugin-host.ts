@@ -2,8 +2,11 @@
  * Holds the plugins in their order and is the one way to ask them. Built at start: a route or method without exactly
  * one owner is reported then, all faults together.
  */
+import type { TSchema } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
+import { Value } from 'typebox/value'
 import { Refusal, refuse } from './errors.js'
+import { firstFault } from './first-fault.js'
 import type { Logger } from './logger.js'
 import type { Caller, Identity, Method, Plugin, Publish, RoutedPublish, RouteHandler } from './plugin.js'
 import type { Directory, LogEntry } from './store/store.js'
@@ -164,12 +167,14 @@ export class PluginHost {
 }
 
 /** The first thing that is wrong, in words: an unknown field, a missing one, or what a value must be. */
-export function describeFault(validator: Validator, value: unknown): string {
-  const errors = validator.Errors(value).filter(({ keyword }) => keyword !== 'boolean')
-  const error = errors.find(({ keyword }) => keyword === 'additionalProperties') ?? errors[0]
-  if (error === undefined) return 'not valid'
-  const where = error.instancePath === '' ? '' : `${error.instancePath.slice(1).replaceAll('/', '.')} `
-  const { additionalProperties, allowedValues } = error.params as { additionalProperties?: string[]; allowedValues?: unknown[] }
-  if (additionalProperties !== undefined) return `${where}unknown field ${additionalProperties.slice(0, 5).join(', ')}`
+export function describeFault(validator: Validator, given: unknown): string {
+  const { path, schema, value, unknown } = firstFault(validator.Type() as TSchema, given)
+  const place = path.length === 0 ? '' : `${path.join('.')} `
+  if (unknown.length > 0) return `${place}unknown field ${unknown.join(', ')}`
+  const error = Value.Errors(schema, value).find(({ keyword }) => keyword !== 'boolean')
+  if (error === undefined) return `${place}not valid`
+  const below = error.instancePath === '' ? '' : `${error.instancePath.slice(1).replaceAll('/', '.')} `
+  const where = place !== '' && below !== '' ? `${place.trimEnd()}.${below}` : `${place}${below}`
+  const { allowedValues } = error.params as { allowedValues?: unknown[] }
   return `${where}${error.message}${allowedValues === undefined ? '' : ` (${allowedValues.join(', ')})`}`
 }
