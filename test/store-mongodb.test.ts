@@ -11,7 +11,7 @@ import { testSessionStore } from './contract/session-store.js'
 import type { OpenStore, StoreUnderTest } from './contract/store-under-test.js'
 import { newDatabase, startMongodb } from './helper/mongodb.js'
 
-t.test('on a MongoDB-compatible server', { timeout: 300_000 }, async (t) => {
+t.test('on a MongoDB-compatible server', { timeout: 580_000 }, async (t) => {
   const url = await startMongodb(t)
   if (url === undefined) return
 
