@@ -67,8 +67,11 @@ export class Applied {
     const documents = new Map(segments.flatMap(membersOf).map((document) => [document._id, document]))
     if (documents.size === 0) return
     await this.#server.runUnlessThere(() => members.insertMany([...documents.values()], { ordered: false }))
-    const updates = [...documents.values()].map(({ _id, at, role, spans }) => ({
-      updateOne: { filter: { _id, at: { $lt: at } }, update: { $set: { at, role: role ?? null, ...(spans && { spans }) } } },
+    const updates = [...documents.values()].map(({ _id, at, role, spans, mutedUntilTs }) => ({
+      updateOne: {
+        filter: { _id, at: { $lt: at } },
+        update: { $set: { at, role: role ?? null, mutedUntilTs: mutedUntilTs ?? null, ...(spans && { spans }) } },
+      },
     }))
     await this.#server.run(() => members.bulkWrite(updates, { ordered: false }))
   }
@@ -123,9 +126,9 @@ function membersOf({ conv, after, last: at, effects = [] }: SegmentDocument): Me
   if (after === 0 && !isGroup(conv)) for (const user of usersOf(conv)) found.push({ _id: pairId(conv, user), conv, user, at, read: 0 })
   for (const effect of effects) {
     if (effect.kind !== 'member') continue
-    const { user, role, spans } = effect.record
+    const { user, role, spans, mutedUntilTs = null } = effect.record
     const name = groupConversation(effect.group)
-    found.push({ _id: pairId(name, user), conv: name, user, at, role: role ?? null, spans, read: 0 })
+    found.push({ _id: pairId(name, user), conv: name, user, at, role: role ?? null, spans, mutedUntilTs, read: 0 })
   }
   return found
 }

@@ -46,6 +46,7 @@ export interface MemberDocument {
   /** The entry up to which this is right. */
   at: number
   role?: Role | null
+  mutedUntilTs?: number | null
   /** Not in a direct conversation. */
   spans?: Span[]
   read: number

@@ -80,7 +80,11 @@ export class MongodbDirectory implements Directory {
   }
 }
 
-const memberOf = ({ user, role, spans }: MemberDocument): MemberRecord => ({ user, role: role ?? undefined, spans: spans ?? [] })
+function memberOf({ user, role, spans, mutedUntilTs }: MemberDocument): MemberRecord {
+  const record: MemberRecord = { user, role: role ?? undefined, spans: spans ?? [] }
+  if (mutedUntilTs) record.mutedUntilTs = mutedUntilTs
+  return record
+}
 
 function rowOf({ conv, user, read, spans }: MemberDocument, state: ConversationDocument | undefined): ConversationRow {
   const row: ConversationRow = { conv, read, sent: state?.sent?.[fieldOf(user)] ?? 0 }
