@@ -34,6 +34,11 @@ export class Certificate {
     return this.#options
   }
 
+  /** When the one in use expires. */
+  get expiresMs(): number {
+    return Date.parse(new X509Certificate(this.#options.cert).validTo)
+  }
+
   /** The server gets each certificate to come. */
   serve<S extends Server>(server: S): S {
     this.#servers.push(server)

@@ -9,6 +9,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { RawProveOptions } from '../audit/options.js'
 import { createBanner, demoUsers } from './banner.js'
 import { type Config, describeConfig, isLoopback, readConfig } from './config.js'
+import { nearMiss } from './near-miss.js'
 import { OperatorError } from './operator-error.js'
 import { loadSecret } from './secret.js'
 import { stopOnSignal } from './stop-on-signal.js'
@@ -100,7 +101,17 @@ function createProgram(): Command {
     .command('start', { isDefault: true })
     .description('run the server')
     .option('--print-config', 'print the effective settings, secrets hidden, and exit')
-    .action(start)
+    // A word that is no command comes here, as this is the default.
+    .argument('[word]')
+    .usage('[options]')
+    .action((word: string | undefined, options: { printConfig?: true }) => {
+      if (word === undefined) return start(options)
+      const commands = program.commands.map((each) => each.name())
+      const near = nearMiss(word, commands)
+      throw new OperatorError(
+        `parley has no command "${word}"${near === undefined ? '' : `; did you mean ${near}?`} The commands are ${commands.join(', ')}; parley --help explains them.`,
+      )
+    })
   program
     .command('token')
     .description('print a token with which a user can connect')

@@ -76,7 +76,7 @@ function faultsOf(setting: Setting<unknown>, value: unknown): string[] {
   if (Value.Check(setting.schema, value)) return setting.check(value)
   const places = Value.Errors(setting.schema, value).filter((error) => error.instancePath !== '' && error.keyword !== 'boolean')
   const details = places.map((error) => `; at ${error.instancePath}: ${error.message}${extraFields(error.params)}`)
-  return [`allowed is ${setting.allowed}${details.join('')}`]
+  return [`allowed is ${setting.allowed}${details.join('')}`, ...setting.checkParts(value)]
 }
 
 function extraFields(params: object): string {

@@ -7,6 +7,8 @@ export interface MetricsSources {
   behind(): number
   waiting(): number
   unsaved(): number
+  /** Undefined without TLS. */
+  certificateExpiresMs?: (() => number) | undefined
 }
 
 const latencyBuckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
@@ -60,6 +62,11 @@ export function createMetrics() {
       gauge('parley_sessions_behind', 'Sessions that are behind the log in a conversation', sources.behind)
       gauge('parley_log_waiting', 'Operations that wait for the log', sources.waiting)
       gauge('parley_application_changes_unsaved', 'Changes of application topics that are not on disk yet', sources.unsaved)
+      const { certificateExpiresMs } = sources
+      if (certificateExpiresMs !== undefined) {
+        const seconds = (): number => certificateExpiresMs() / 1000
+        gauge('parley_certificate_expires_timestamp_seconds', 'When the TLS certificate in use expires, as Unix time', seconds)
+      }
     },
   }
 }

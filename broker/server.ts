@@ -140,11 +140,14 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     publishWill: createWillPublisher(plugins),
   })
   const forgetDevice = createForget({ hub, adapter, bus, logger })
+  const certificate = createCertificate(config, logger)
+  undo.push(async () => certificate?.stop())
   metrics.watch({
     sessions: () => hub.sessionCount,
     behind: () => hub.behindCount,
     waiting: () => log.waiting,
     unsaved: () => adapter.unsaved,
+    certificateExpiresMs: certificate && (() => certificate.expiresMs),
   })
   await adapter.listen()
   undo.push(() => adapter.close())
@@ -168,8 +171,6 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     },
   }
 
-  const certificate = createCertificate(config, logger)
-  undo.push(async () => certificate?.stop())
   let isDraining = false
   const groupWorld: GroupWorld = { log, directory: store.directory, membersMax: config.groupMembersMax, now: Date.now }
   const http = createHttp({

@@ -26,6 +26,8 @@ export interface Setting<V> {
   print(value: V): string
   /** What a schema cannot say: phrases of what is wrong with a value that the schema accepts. */
   check(value: V): string[]
+  /** The same for those parts of a value that the schema refuses which can be judged alone. */
+  checkParts(value: unknown): string[]
 }
 
 export interface Wording {
@@ -41,7 +43,7 @@ export interface RateLimit {
 
 const sound = (): string[] => []
 const verbatim = (text: string): string => text
-const plain = { unit: '', secret: false, optional: false, parse: verbatim, print: verbatim, check: sound }
+const plain = { unit: '', secret: false, optional: false, parse: verbatim, print: verbatim, check: sound, checkParts: sound }
 
 export function integer(wording: Wording, fallback: number, from: number, to: number): Setting<number> {
   return {
@@ -198,6 +200,15 @@ export function topicRules(wording: Wording): Setting<readonly TopicRule[]> {
       }
     },
     print: (value) => JSON.stringify(value),
-    check: (value) => value.flatMap((rule, at) => faultsOfRuleTopic(rule.topic).map((fault) => `rule ${at} ("${rule.topic}"): ${fault}`)),
+    check: faultsOfTopics,
+    checkParts: (value) => (Array.isArray(value) ? faultsOfTopics(value) : []),
   }
+}
+
+/** Of any list; what has no topic that is a text is left to the schema. */
+function faultsOfTopics(rules: readonly unknown[]): string[] {
+  return rules.flatMap((rule, at) => {
+    const topic = typeof rule === 'object' && rule !== null && 'topic' in rule ? rule.topic : undefined
+    return typeof topic === 'string' ? faultsOfRuleTopic(topic).map((fault) => `rule ${at} ("${topic}"): ${fault}`) : []
+  })
 }

@@ -33,6 +33,12 @@ function mistaken(t: Test, outcome: ReturnType<typeof run>, words: RegExp): void
   t.notMatch(outcome.stderr, /\n\s+at /)
 }
 
+t.test('a command that does not exist', async (t) => {
+  mistaken(t, run(['strat']), /parley has no command "strat"; did you mean start\? The commands are start, token, prove/)
+  mistaken(t, run(['frobnicate']), /parley has no command "frobnicate"/)
+  t.match(run(['start', '--help']).stdout, /^Usage: parley start \[options\]\n/)
+})
+
 t.test('token prints a token of the configured secret and nothing else', async (t) => {
   const env = { PARLEY_JWT_SECRET: secret, PARLEY_JWT_ISSUER: 'me', PARLEY_JWT_AUDIENCE: 'parley' }
   const { status, stdout, stderr } = run(['token', 'bob', '--ttl', '15m'], env)

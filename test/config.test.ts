@@ -290,3 +290,10 @@ t.test('the log is JSON lines without tokens and payloads', async (t) => {
   t.match(JSON.parse(lines[0] ?? ''), { level: 'info', msg: 'a\nb', token: '(hidden)', time: /^\d{4}-/ })
   t.notMatch(lines[0], 'T0P')
 })
+
+t.test('rules of wrong shape and rules with wrong topics are told together', async (t) => {
+  const rules = [{ topic: 'a', publish: 'yes' }, { topic: 'b/#/c' }, { topic: 'u/x' }, 7]
+  t.throws(() => readConfig({ PARLEY_TOPICS: JSON.stringify(rules) }), {
+    message: /at \/0\/publish[\s\S]*rule 1 \("b\/#\/c"\): # must[\s\S]*rule 2 \("u\/x"\): topics under u/,
+  })
+})
