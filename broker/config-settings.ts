@@ -103,13 +103,13 @@ const where = {
     {
       env: 'PARLEY_MONGODB_URL',
       description:
-        'the store of a cluster, with credentials and `tls=true` where needed; the path names the database, `parley` without one',
+        'reserved: the store of a cluster, with credentials and `tls=true` where needed; the path names the database, `parley` without one',
     },
     'a mongodb or mongodb+srv URL, together with PARLEY_REDIS_URL',
     urlOf('mongodb', 'mongodb+srv'),
   ),
   redisUrl: secretText(
-    { env: 'PARLEY_REDIS_URL', description: 'what the nodes of a cluster tell each other over; rediss for TLS' },
+    { env: 'PARLEY_REDIS_URL', description: 'reserved: what the nodes of a cluster tell each other over; rediss for TLS' },
     'a redis or rediss URL, together with PARLEY_MONGODB_URL',
     urlOf('redis', 'rediss'),
   ),
