@@ -78,6 +78,11 @@ export class Hub implements SessionWorld {
     return this.#sessions.get(user) ?? []
   }
 
+  /** Sessions of present members of a group. */
+  audienceOf(conv: ConversationId): readonly Session[] {
+    return this.#audiences.get(conv) ?? []
+  }
+
   // --- the coming and going of sessions ---------------------------------------------------------------------------
 
   /**

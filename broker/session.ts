@@ -60,6 +60,8 @@ export class Session {
   readonly behind = new Map<ConversationId, Range[]>()
   /** What was acknowledged and the hub has not taken yet: cursors to be written, and what was delivered. */
   cursors = new Map<ConversationId, number>()
+  /** Groups whose typing signals it has subscribed to; `+` stands for all. */
+  typingGroups: Set<string> | undefined
   /** Groups in whose audience the hub has put it. */
   readonly groups = new Set<ConversationId>()
   /** From the connect to the end of loading: everything goes to the log's side. */

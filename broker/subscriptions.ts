@@ -7,7 +7,7 @@ import type { Connection } from './connection.js'
 import { subackBytes, subscribeBytes, unsubackBytes, unsubscribeBytes } from './mqtt/encode.js'
 import type { FilterRequest } from './mqtt/validate.js'
 import { ownershipOf } from './own-filter.js'
-import { isChatFilter, isTooDeep } from './topics.js'
+import { isChatFilter, isTooDeep, typingGroupOf } from './topics.js'
 
 const refused = 0x80
 
@@ -45,11 +45,15 @@ export class Subscriptions {
         const place = { code: refused }
         codes.push(place)
         const ownership = ownershipOf(filter, caller.user)
-        if (ownership === 'own') place.code = qos
-        else if (ownership !== 'foreign') {
+        if (ownership === 'own') {
+          place.code = qos
+          this.#watchTyping(filter)
+        } else if (ownership !== 'foreign') {
           asked.push(
             plugins.isMember(ownership.group, caller.user).then((isMember) => {
-              if (isMember) place.code = qos
+              if (!isMember) return
+              place.code = qos
+              this.#watchTyping(filter)
             }),
           )
         }
@@ -67,6 +71,15 @@ export class Subscriptions {
         logger.warn({ err: error }, 'membership could not be read for a SUBSCRIBE')
         answer()
       })
+  }
+
+  /** What a session hears of typing ends with its connection. */
+  #watchTyping(filter: string): void {
+    const group = typingGroupOf(filter)
+    const { session } = this.#connection
+    if (group === undefined || session === undefined) return
+    session.typingGroups ??= new Set()
+    if (session.typingGroups.size < this.#connection.world.config.subscriptionsMax) session.typingGroups.add(group)
   }
 
   #mayOpen(filter: string): boolean {
@@ -110,7 +123,10 @@ export class Subscriptions {
 
   /** Aedes hears of what it can have. */
   unsubscribe({ packetId, filters }: { packetId: number; filters: readonly string[] }): void {
-    for (const filter of filters) this.#open.delete(filter)
+    for (const filter of filters) {
+      this.#open.delete(filter)
+      this.#connection.session?.typingGroups?.delete(typingGroupOf(filter) ?? '')
+    }
     const forAedes = filters.filter((filter) => !isChatFilter(filter) && !isTooDeep(filter))
     if (forAedes.length === 0) this.#connection.sendBytes(unsubackBytes(packetId))
     else this.#connection.giveToAedes(unsubscribeBytes(packetId, forAedes))

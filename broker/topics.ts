@@ -47,10 +47,23 @@ export function conversationOf(address: string, me: string): ConversationId | un
 export const deliveryTopic = (conv: ConversationId, user: string): string => (isGroup(conv) ? `${conv}/msg` : `u/${user}/msg`)
 export const ackTopic = (user: string): string => `u/${user}/ack`
 export const eventTopic = (user: string): string => `u/${user}/event`
+/** On which a session of `user` hears who is writing in `conv`. */
+export const typingTopic = (conv: ConversationId, user: string): string => (isGroup(conv) ? `${conv}/typing` : `u/${user}/typing`)
+
+const typingFilter = /^g\/(\+|[A-Za-z0-9_.~-]{1,64})\/(typing|\+|#)$/
+/** The group whose typing signals a filter asks for, `+` for all groups; undefined when it asks for none. */
+export const typingGroupOf = (filter: string): string | undefined => (filter === 'g/#' ? '+' : typingFilter.exec(filter)?.[1])
 export const rpcReplyTopic = (user: string): string => `u/${user}/rpc`
 
 /** Routes are what plugins own: the patterns a client publishes to. */
-export type RoutePattern = 'u/{peer}/msg' | 'g/{group}/msg' | 'u/{peer}/read' | 'g/{group}/read' | 'rpc/{method}'
+export type RoutePattern =
+  | 'u/{peer}/msg'
+  | 'g/{group}/msg'
+  | 'u/{peer}/read'
+  | 'g/{group}/read'
+  | 'u/{peer}/typing'
+  | 'g/{group}/typing'
+  | 'rpc/{method}'
 
 export interface TopicRow {
   topic: string
@@ -65,6 +78,8 @@ export const topicTable: readonly TopicRow[] = [
   { topic: 'g/{group}/msg', direction: 'publish', qos: 1, meaning: 'send a message to a group' },
   { topic: 'u/{peer}/read', direction: 'publish', qos: 1, meaning: 'I have read this conversation up to `seq`' },
   { topic: 'g/{group}/read', direction: 'publish', qos: 1, meaning: 'I have read this group up to `seq`' },
+  { topic: 'u/{peer}/typing', direction: 'publish', qos: 0, meaning: 'I am writing to this user, or no longer' },
+  { topic: 'g/{group}/typing', direction: 'publish', qos: 0, meaning: 'I am writing to this group, or no longer' },
   { topic: 'rpc/{method}', direction: 'publish', qos: 1, meaning: 'call a method' },
   { topic: 'u/{me}/msg', direction: 'receive', qos: 1, meaning: 'a direct message to me, or sent by another session of mine' },
   { topic: 'g/{group}/msg', direction: 'receive', qos: 1, meaning: 'a message of a group I am in, sent by another session' },
@@ -75,6 +90,8 @@ export const topicTable: readonly TopicRow[] = [
     qos: 1,
     meaning: '`ready` after connect, `read` from another device of mine, `receipt` of a peer, `friend`, `block`, `profile`',
   },
+  { topic: 'u/{me}/typing', direction: 'receive', qos: 0, meaning: 'who is writing to me' },
+  { topic: 'g/{group}/typing', direction: 'receive', qos: 0, meaning: 'who is writing to a group, for sessions that subscribed to it' },
   { topic: 'u/{me}/rpc', direction: 'receive', qos: 1, meaning: 'the reply to a call of this session' },
 ]
 
@@ -90,6 +107,8 @@ const routesByLeaf: Record<string, RoutePattern> = {
   'g/msg': 'g/{group}/msg',
   'u/read': 'u/{peer}/read',
   'g/read': 'g/{group}/read',
+  'u/typing': 'u/{peer}/typing',
+  'g/typing': 'g/{group}/typing',
 }
 
 const open: Target = { kind: 'open' }

@@ -10,6 +10,7 @@ import { createMessages } from './messages.js'
 import { createPeople } from './people/people.js'
 import { createReadPositions } from './read-positions.js'
 import { createReceipts } from './receipts.js'
+import { createTyping } from './typing.js'
 
 export const builtInPlugins: readonly PluginFactory[] = [
   (server) => auth(server),
@@ -19,6 +20,7 @@ export const builtInPlugins: readonly PluginFactory[] = [
   createGroups,
   createPeople,
   createReadPositions,
+  createTyping,
   createReceipts,
   createDevices,
   createConversations,
