@@ -17,6 +17,9 @@ import { idRule, isId } from './topics.js'
 export interface AdminCall {
   method: 'POST' | 'DELETE'
   path: string
+  /** Of the body. */
+  schema: TSchema
+  result: TSchema
   handle(params: Record<string, string>, body: unknown): Promise<object>
 }
 
@@ -64,16 +67,22 @@ const tokenSchema = Type.Object(
 )
 const sessionsSchema = Type.Object({ revoke: Type.Optional(Type.Boolean()) }, strict)
 
+const mintedSchema = Type.Object({ user: idSchema, token: Type.String(), expires_ts: Type.Integer() })
+const endedSchema = Type.Object({ ended: Type.Integer(), revoked: Type.Boolean() })
+
 function call<S extends TSchema>(
   method: AdminCall['method'],
   path: string,
   schema: S,
+  result: TSchema,
   handle: (params: Record<string, string>, body: Static<S>) => Promise<object>,
 ): AdminCall {
   const validator = Compile(schema)
   return {
     method,
     path,
+    schema,
+    result,
     handle: (params, body) => {
       const id = params.id
       if (id !== undefined && !isId(id)) throw refuse('invalid', `an id is ${idRule}`)
@@ -92,17 +101,21 @@ export function createAdminApi({ config, hub, store, groups, forget, now }: Admi
   }
   return {
     calls: [
-      call('POST', '/users', newUsersSchema, async (_params, body) => {
+      call('POST', '/users', newUsersSchema, usersSchema, async (_params, body) => {
         const users = 'user' in body ? [body.user] : body.users
         await Promise.all(users.map((user) => ensureUser(store, user)))
         return { users }
       }),
-      call('POST', '/groups', groupSchema, (_params, { owner, ...params }) => groups.create(owner, params)),
-      call('POST', '/groups/:id/members', usersSchema, async ({ id }, { users }) => ({ added: await groups.add(id as string, users) })),
-      call('DELETE', '/groups/:id/members', usersSchema, async ({ id }, { users }) => ({
+      call('POST', '/groups', groupSchema, Type.Object({ group: idSchema, seq: Type.Integer() }), (_params, { owner, ...params }) =>
+        groups.create(owner, params),
+      ),
+      call('POST', '/groups/:id/members', usersSchema, Type.Object({ added: Type.Array(idSchema) }), async ({ id }, { users }) => ({
+        added: await groups.add(id as string, users),
+      })),
+      call('DELETE', '/groups/:id/members', usersSchema, Type.Object({ removed: Type.Array(idSchema) }), async ({ id }, { users }) => ({
         removed: await groups.remove(id as string, users),
       })),
-      call('POST', '/tokens', tokenSchema, async (_params, { user, ttl_seconds: expiresInSeconds = ttlSecondsDefault }) => {
+      call('POST', '/tokens', tokenSchema, mintedSchema, async (_params, { user, ttl_seconds: expiresInSeconds = ttlSecondsDefault }) => {
         if (config.jwtSecret === undefined) throw refuse('forbidden', 'tokens come from your issuer: Parley has no key to sign one with')
         await ensureUser(store, user)
         const { jwtIssuer: issuer, jwtAudience: audience } = config
@@ -112,7 +125,7 @@ export function createAdminApi({ config, hub, store, groups, forget, now }: Admi
           expires_ts: now() + expiresInSeconds * 1000,
         }
       }),
-      call('DELETE', '/users/:id/sessions', sessionsSchema, async ({ id }, { revoke = false }) => {
+      call('DELETE', '/users/:id/sessions', sessionsSchema, endedSchema, async ({ id }, { revoke = false }) => {
         const user = id as string
         const record = await store.directory.user(user)
         if (record === undefined) throw refuse('not_found', `there is no user ${user}`)

@@ -15,6 +15,7 @@ import type { Config } from './config.js'
 import { errorCodes, Refusal, refuse } from './errors.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
+import { createOpenApi } from './openapi.js'
 import type { Identity } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
 
@@ -123,6 +124,8 @@ async function identify({ headers }: FastifyRequest, plugins: PluginHost): Promi
 }
 
 function addCalls(app: FastifyInstance, { metrics, plugins, admin }: HttpWorld): void {
+  const openApi = createOpenApi(plugins.methods, admin.calls)
+  app.get('/v1/openapi.json', () => openApi)
   app.post<{ Params: { method: string } }>('/v1/rpc/:method', async (request, reply) => {
     const { user } = await identify(request, plugins)
     if (user === '') throw refuse('forbidden', 'the token names no user')

@@ -57,6 +57,10 @@ export class PluginHost {
     return [...this.#methods.keys()]
   }
 
+  get methods(): ReadonlyMap<string, Method> {
+    return new Map([...this.#methods].map(([name, { method }]) => [name, method]))
+  }
+
   // --- gates ------------------------------------------------------------------------------------------------------
 
   /** The first plugin that knows the token decides; fails closed. */

@@ -69,12 +69,18 @@ export type RouteHandler = (publish: RoutedPublish) => void
 export interface Method<S extends TSchema = TSchema> {
   /** One schema for MQTT, HTTP and the docs; unknown fields are refused. */
   params: S
+  /**
+   * What it answers, for the OpenAPI document alone: it is not checked at run time. Give it as the third argument of `method`;
+   * without it the document says `object`.
+   */
+  result?: TSchema | undefined
   /** Throws a Refusal for what the caller did wrong. */
   handle(caller: Caller, params: Static<S>): Promise<object>
 }
 
-/** Keeps the type of `params` in `handle`. */
-export const method = <S extends TSchema>(params: S, handle: Method<S>['handle']): Method => ({ params, handle }) as unknown as Method
+/** Keeps the type of `params` in `handle`. `result` describes the answer in the OpenAPI document. */
+export const method = <S extends TSchema>(params: S, handle: Method<S>['handle'], result?: TSchema): Method =>
+  ({ params, handle, result }) as unknown as Method
 
 export interface Plugin {
   name: string
