@@ -161,7 +161,7 @@ if (executablePath === undefined) {
     await shows(alice.page, ['hi bob', 'hi alice', script])
     t.equal(await alice.page.locator('#messages img, #messages script').count(), 0, 'markup is text')
     t.match(await alice.page.locator('#announcer').textContent(), `bob: ${script}`)
-    await alice.page.locator('[data-state=sent]').waitFor()
+    await alice.page.locator(':is([data-state=sent], [data-state=delivered], [data-state=read])').waitFor()
     await says(alice.page, 'two\nlines')
     await shows(bob.page, ['hi bob', 'hi alice', script, 'two\nlines'])
     await Promise.all([alice.page.reload(), bob.page.reload()])
@@ -261,7 +261,7 @@ if (executablePath === undefined) {
     await alice.page.locator('.failure', { hasText: 'there is no user zed' }).waitFor()
     await stage.server.ensureUsers(['zed'])
     await alice.page.getByRole('button', { name: 'Retry' }).click()
-    await alice.page.locator('article[data-state=sent]').waitFor()
+    await alice.page.locator('article:is([data-state=sent], [data-state=delivered], [data-state=read])').waitFor()
     const { messages } = (await stage.call('zed', 'history', { conv: 'u/alice' })) as { messages: { body: string }[] }
     t.match(messages, [{ seq: 1, body: 'anybody?' }])
     clean(t, [alice])
@@ -297,7 +297,7 @@ if (executablePath === undefined) {
     const alice = await stage.signedIn('alice')
     await opens(alice.page, 'bob')
     await says(alice.page, 'before')
-    await alice.page.locator('article[data-state=sent]').waitFor()
+    await alice.page.locator('article:is([data-state=sent], [data-state=delivered], [data-state=read])').waitFor()
     const { httpPort } = stage.server
     await stage.server.close()
     await alice.page.locator('#link-state', { hasText: 'Offline' }).waitFor()
