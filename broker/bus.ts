@@ -10,7 +10,7 @@ export interface Bus {
   readonly node: string
   /** To every other node, never to this one. Waits for nothing and does not throw. `kind` names who handles it there. */
   publish(kind: string, message: Buffer): void
-  /** One handler for each kind. The messages of one node arrive in the order in which it published them. */
+  /** One handler for each kind; what it throws is logged and stops nothing. The messages of one node arrive in the order in which it published them. */
   on(kind: string, handler: BusHandler): void
 }
 

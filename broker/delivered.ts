@@ -4,7 +4,7 @@
  * acknowledgement puts it right. The hub says what was acknowledged; plugins read it and are told of each move.
  */
 import type { Logger } from './logger.js'
-import type { KeyValueStore } from './store/store.js'
+import type { KeyValueStore, Store } from './store/store.js'
 import type { ConversationId } from './topics.js'
 
 export interface DeliveredOptions {
@@ -14,7 +14,7 @@ export interface DeliveredOptions {
   moved(user: string, conv: ConversationId, seq: number): void
 }
 
-interface Position {
+interface Move {
   user: string
   conv: ConversationId
   seq: number
@@ -31,8 +31,8 @@ export class Delivered {
   readonly #options: DeliveredOptions
   readonly #known = new Map<string, number>()
   /** Acknowledged while the stored position is read. */
-  readonly #reading = new Map<string, Position>()
-  readonly #unsaved = new Map<string, Position>()
+  readonly #reading = new Map<string, Move>()
+  readonly #unsaved = new Map<string, Move>()
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> = Promise.resolve()
 
@@ -81,7 +81,7 @@ export class Delivered {
     }
   }
 
-  #move(key: string, position: Position): void {
+  #move(key: string, position: Move): void {
     this.#remember(key, position.seq)
     this.#unsaved.set(key, position)
     this.#timer ??= setTimeout(() => void this.flush(), writeMs)
@@ -127,8 +127,25 @@ export class Delivered {
   }
 
   /** Another node may have seen more. */
-  async #save(key: string, { seq }: Position): Promise<void> {
+  async #save(key: string, { seq }: Move): Promise<void> {
     if ((await this.#stored(key)) < seq) await this.#options.records.put(key, Buffer.from(String(seq)))
     if (this.#unsaved.get(key)?.seq === seq) this.#unsaved.delete(key)
   }
+}
+
+/** How far a user is in a conversation. */
+export interface Position {
+  user: string
+  delivered: number
+  read: number
+}
+
+/** What was read was delivered, too. */
+export async function positionOf(
+  { store, delivered }: { store: Store; delivered: Delivered },
+  user: string,
+  conv: ConversationId,
+): Promise<Position> {
+  const read = (await store.directory.conversation(user, conv))?.read ?? 0
+  return { user, delivered: Math.max(read, await delivered.of(user, conv)), read }
 }

@@ -1,5 +1,5 @@
 /**
- * Verifies HS256 tokens without the thread pool: jose's way there and back costs a connect more than everything else that the broker does for it.
+ * Verifies HS256 tokens without the thread pool: jose's way there and back was the largest single cost of a connect (docs/performance.md).
  * Only says yes, and only to a token that jose would accept, too: of a token that it does not know as good the caller asks jose, which finds the words.
  * The claims (exp, nbf, iss, aud) are judged by jose at every call; nothing is remembered of a token.
  */

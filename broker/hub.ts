@@ -268,12 +268,14 @@ export class Hub implements SessionWorld {
     this.#deliveredTimer ??= setTimeout(() => this.#tellDelivered(), deliveredMs)
   }
 
+  #tell({ user, cursors }: Session): void {
+    for (const [conv, seq] of cursors) this.#options.delivered?.(user, conv, seq)
+  }
+
   /** What a persistent session has acknowledged stays until it is written; until then it is told again, which changes nothing. */
   #tellDelivered(): void {
-    clearTimeout(this.#deliveredTimer)
-    const { delivered } = this.#options
     for (const session of this.#dirty) {
-      for (const [conv, seq] of session.cursors) delivered?.(session.user, conv, seq)
+      this.#tell(session)
       if (session.persistent) continue
       session.cursors.clear()
       this.#dirty.delete(session)
@@ -283,7 +285,6 @@ export class Hub implements SessionWorld {
 
   /** One write at a time; a failed one leaves the cursors to be written later, a repeat at worst. */
   #writeCursors(): void {
-    this.#tellDelivered()
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.#writing = this.#writing.then(async () => {
@@ -291,9 +292,11 @@ export class Hub implements SessionWorld {
       const sources: [Session, Map<ConversationId, number>][] = []
       for (const session of this.#dirty) {
         const { user, device, cursors } = session
+        this.#tell(session)
+        session.cursors = new Map()
+        if (!session.persistent) continue
         for (const [conv, seq] of cursors) moved.push({ user, device, conv, seq })
         sources.push([session, cursors])
-        session.cursors = new Map()
       }
       this.#dirty.clear()
       if (moved.length === 0) return

@@ -28,7 +28,6 @@ import { createRpcRoute } from './rpc.js'
 import { loadSecret } from './secret.js'
 import { Signals } from './signals.js'
 import { createLmdbStore } from './store/lmdb/lmdb-store.js'
-import { createMongodbStore } from './store/mongodb/mongodb-store.js'
 import type { Store } from './store/store.js'
 import { TopicCache } from './topic-cache.js'
 import { createWillPublisher } from './will.js'
@@ -81,8 +80,12 @@ function createCertificate({ tlsCert, tlsKey }: Config, logger: Logger): Certifi
   return tlsCert === undefined || tlsKey === undefined ? undefined : new Certificate({ cert: tlsCert, key: tlsKey }, logger)
 }
 
-const openStore = ({ mongodbUrl, dataDir }: Config, logger: Logger): Promise<Store> =>
-  mongodbUrl === undefined ? createLmdbStore({ dir: dataDir, logger }) : createMongodbStore(mongodbUrl)
+async function openStore({ mongodbUrl, dataDir }: Config, logger: Logger): Promise<Store> {
+  if (mongodbUrl === undefined) return createLmdbStore({ dir: dataDir, logger })
+  // Its driver is loaded by those only who need it.
+  const { createMongodbStore } = await import('./store/mongodb/mongodb-store.js')
+  return createMongodbStore(mongodbUrl)
+}
 
 async function start(config: Config, logger: Logger, further: readonly PluginFactory[], undo: (() => Promise<unknown>)[]): Promise<Server> {
   const store = await openStore(config, logger)

@@ -11,11 +11,11 @@ const hopsMax = 20
 export class TrustedProxies {
   readonly #list = new BlockList()
   /** False where no proxy is listed: nothing needs to be asked. */
-  readonly isAny: boolean
+  readonly #isAny: boolean
 
   /** The ranges must be valid, as `faultOfRange` says. */
   constructor(ranges: readonly string[]) {
-    this.isAny = ranges.length > 0
+    this.#isAny = ranges.length > 0
     for (const range of ranges) {
       const { address, prefix, family } = partsOf(range)
       this.#list.addSubnet(address, prefix, family)
@@ -23,9 +23,10 @@ export class TrustedProxies {
   }
 
   has(address: string): boolean {
+    if (!this.#isAny) return false
     const plain = plainAddress(address)
     const version = isIP(plain)
-    return this.isAny && version !== 0 && this.#list.check(plain, version === 4 ? 'ipv4' : 'ipv6')
+    return version !== 0 && this.#list.check(plain, version === 4 ? 'ipv4' : 'ipv6')
   }
 
   /**

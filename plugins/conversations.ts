@@ -4,7 +4,7 @@
  */
 import { type Static, Type } from 'typebox'
 import { type Head, unreadOf, visibleHead, visibleRanges } from '../broker/backlog.js'
-import type { Delivered } from '../broker/delivered.js'
+import { type Delivered, positionOf } from '../broker/delivered.js'
 import { refuse } from '../broker/errors.js'
 import { type FoldableMessage, foldMessages, targetOf } from '../broker/fold.js'
 import { addressSchema } from '../broker/payloads.js'
@@ -230,8 +230,8 @@ async function describe(store: Store, delivered: Delivered, user: string, row: R
     const group = await store.directory.group(groupOf(row.conv))
     return { ...described, delivered: 0, read: 0, name: group?.name, member: row.spans?.at(-1)?.to === undefined }
   }
-  const read = (await store.directory.conversation(peerOf(row.conv, user), row.conv))?.read ?? 0
-  return { ...described, delivered: Math.max(read, await delivered.of(peerOf(row.conv, user), row.conv)), read }
+  const peer = await positionOf({ store, delivered }, peerOf(row.conv, user), row.conv)
+  return { ...described, delivered: peer.delivered, read: peer.read }
 }
 
 export const createConversations: PluginFactory = ({ store, delivered }) => ({

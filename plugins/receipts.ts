@@ -3,6 +3,7 @@
  * read, once for each conversation and 200 ms; in a group members ask. Nothing is counted: both are positions.
  */
 import { Type } from 'typebox'
+import { type Position, positionOf } from '../broker/delivered.js'
 import { refuse } from '../broker/errors.js'
 import { addressSchema, seqSchema } from '../broker/payloads.js'
 import { type Caller, method, type PluginFactory, type PluginServer } from '../broker/plugin.js'
@@ -12,18 +13,7 @@ const coalesceMs = 200
 
 const paramsSchema = Type.Object({ conv: addressSchema, seq: Type.Optional(seqSchema) }, { additionalProperties: false })
 
-interface Position {
-  user: string
-  delivered: number
-  read: number
-}
-
 type World = Pick<PluginServer, 'store' | 'delivered'>
-
-async function positionOf({ store, delivered }: World, user: string, conv: ConversationId): Promise<Position> {
-  const read = (await store.directory.conversation(user, conv))?.read ?? 0
-  return { user, delivered: Math.max(read, await delivered.of(user, conv)), read }
-}
 
 /** Of all members but the caller. */
 async function positionsOf(world: World, { user }: Caller, address: Address): Promise<Position[]> {

@@ -97,6 +97,9 @@ export interface SentRecord {
   seq: number
 }
 
+/** Payload bytes that `MessageLog.read` returns where its caller names no bound. */
+export const readBytesMax = 4 * 1024 * 1024
+
 export interface MessageLog {
   /**
    * Writes the entries of all conversations in one commit.

@@ -3,7 +3,7 @@
  * groups both still see each other's messages.
  */
 import { refuse } from '../../broker/errors.js'
-import { type Caller, type Method, method } from '../../broker/plugin.js'
+import { type Method, method } from '../../broker/plugin.js'
 import { onePersonSchema, unfriend } from './friends.js'
 import { assertRoom, pageOf, pageSchema } from './people-pages.js'
 import type { PeopleWorld } from './people-world.js'
@@ -28,11 +28,15 @@ async function unblock(world: PeopleWorld, user: string, peer: string): Promise<
 }
 
 export function blockMethods(world: PeopleWorld): Record<string, Method> {
-  const between = (caller: Caller, peer: string, task: () => Promise<void>): Promise<object> =>
-    world.inTurn([caller.user, peer].sort().join('/'), task).then(() => ({}))
   return {
-    'blocks.add': method(onePersonSchema, (caller, { user }) => between(caller, user, () => block(world, caller.user, user))),
-    'blocks.remove': method(onePersonSchema, (caller, { user }) => between(caller, user, () => unblock(world, caller.user, user))),
+    'blocks.add': method(onePersonSchema, async (caller, { user }) => {
+      await world.between(caller.user, user, () => block(world, caller.user, user))
+      return {}
+    }),
+    'blocks.remove': method(onePersonSchema, async (caller, { user }) => {
+      await world.between(caller.user, user, () => unblock(world, caller.user, user))
+      return {}
+    }),
     'blocks.list': method(pageSchema, async (caller, params) => {
       const { page, next } = await pageOf(world.records.blocks(caller.user), params)
       return { blocks: page, next }

@@ -5,7 +5,7 @@
 import { Type } from 'typebox'
 import { refuse } from '../../broker/errors.js'
 import { idSchema } from '../../broker/payloads.js'
-import { type Caller, type Method, method } from '../../broker/plugin.js'
+import { type Method, method } from '../../broker/plugin.js'
 import { assertRoom, pageOf, pageSchema } from './people-pages.js'
 import type { FriendState } from './people-records.js'
 import type { PeopleWorld } from './people-world.js'
@@ -58,17 +58,15 @@ export async function unfriend(world: PeopleWorld, user: string, peer: string): 
 }
 
 export function friendMethods(world: PeopleWorld): Record<string, Method> {
-  const between = <Result>(caller: Caller, peer: string, task: () => Promise<Result>): Promise<Result> =>
-    world.inTurn([caller.user, peer].sort().join('/'), task)
   return {
     'friends.add': method(onePersonSchema, (caller, { user }) =>
-      between(caller, user, async () => ({ state: await add(world, caller.user, user) })),
+      world.between(caller.user, user, async () => ({ state: await add(world, caller.user, user) })),
     ),
     'friends.accept': method(onePersonSchema, (caller, { user }) =>
-      between(caller, user, async () => ({ state: await accept(world, caller.user, user) })),
+      world.between(caller.user, user, async () => ({ state: await accept(world, caller.user, user) })),
     ),
     'friends.remove': method(onePersonSchema, (caller, { user }) =>
-      between(caller, user, async () => ({ removed: await unfriend(world, caller.user, user) })),
+      world.between(caller.user, user, async () => ({ removed: await unfriend(world, caller.user, user) })),
     ),
     'friends.list': method(pageSchema, async (caller, params) => {
       const { page, next } = await pageOf(world.records.friends(caller.user), params)

@@ -6,11 +6,13 @@ export interface PeopleWorld {
   readonly records: PeopleRecords
   readonly directory: Directory
   /** An event to all live sessions of a user, on every node. */
-  tell(user: string, event: object): void
+  tell(user: string, event: { type: string; [field: string]: unknown }): void
   /** May one write to the other? The answer may be another one now. */
   changed(user: string, peer: string): void
   /** Resolves when what they have written to each other until now is stored or refused. */
   settled(user: string, peer: string): Promise<void>
   /** Calls about the same two people come one after the other. */
-  inTurn<Result>(key: string, task: () => Promise<Result>): Promise<Result>
+  between<Result>(user: string, peer: string, task: () => Promise<Result>): Promise<Result>
+  /** So do those about one profile. */
+  ofProfile<Result>(user: string, task: () => Promise<Result>): Promise<Result>
 }

@@ -13,34 +13,25 @@ import { PeopleRecords } from './people-records.js'
 import type { PeopleWorld } from './people-world.js'
 import { profileMethods } from './profiles.js'
 
-/** What one node tells the others: an event for a user, or a conversation that is to be judged anew. */
-interface Word {
-  user?: string
-  event?: object
-  conv?: string
-}
-
+/** What one node tells the others: a conversation that is to be judged anew. */
 const busKind = 'people'
 
-export const createPeople: PluginFactory = ({ store, log, hub, bus, config }) => {
+export const createPeople: PluginFactory = ({ store, log, bus, signals, config }) => {
   const records = new PeopleRecords(store.records)
   const turns = new InTurn()
-  const hear = ({ user, event, conv }: Word): void => {
-    if (conv !== undefined) log.conversations.changed(conv)
-    if (user !== undefined && event !== undefined) for (const session of hub.sessionsOf(user)) session.sendEvent(event)
-  }
-  const say = (word: Word): void => {
-    hear(word)
-    bus.publish(busKind, Buffer.from(JSON.stringify(word)))
-  }
-  bus.on(busKind, (bytes) => hear(JSON.parse(bytes.toString()) as Word))
+  bus.on(busKind, (conv) => log.conversations.changed(conv.toString()))
   const world: PeopleWorld = {
     records,
     directory: store.directory,
-    tell: (user, event) => say({ user, event }),
-    changed: (user, peer) => say({ conv: directConversation(user, peer) }),
+    tell: (user, event) => signals.sendEvent(user, event),
+    changed: (user, peer) => {
+      const conv = directConversation(user, peer)
+      log.conversations.changed(conv)
+      bus.publish(busKind, Buffer.from(conv))
+    },
     settled: (user, peer) => passes(log, directConversation(user, peer)),
-    inTurn: (key, task) => turns.run(key, task),
+    between: (user, peer, task) => turns.run([directConversation(user, peer)], task),
+    ofProfile: (user, task) => turns.run([user], task),
   }
   return {
     name: 'people',

@@ -46,6 +46,6 @@ export const profileMethods = (world: PeopleWorld): Record<string, Method> => ({
     get(world, caller.user, user),
   ),
   'profile.update': method(changesSchema, (caller, changes) =>
-    world.inTurn(`profile ${caller.user}`, () => update(world, caller.user, changes as Profile)),
+    world.ofProfile(caller.user, () => update(world, caller.user, changes as Profile)),
   ),
 })

@@ -15,6 +15,7 @@ import {
   type LogEntry,
   type MessageLog,
   type Retransmit,
+  readBytesMax,
   type SentKey,
   type SentRecord,
   StoreUnavailable,
@@ -31,7 +32,6 @@ import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, w
 import { type ReadBudget, readSegments } from './segment.js'
 import { doneRecord, putDone, releasedRecord, type Settled, settleSome } from './settle.js'
 
-const bytesMaxDefault = 4 * 1024 * 1024
 /** What one append may hold before its buffer is given back. */
 const arenaKeptBytesMax = 16 * 1024 * 1024
 const arenaBytesMin = 1024 * 1024
@@ -255,7 +255,7 @@ export class LmdbMessageLog implements MessageLog {
     return record.packetId === packetId && record.digest === digest ? { conv: record.conv, seq: record.seq, ts: record.ts } : undefined
   }
 
-  async read(conv: ConversationId, from: number, to: number, limit: number, bytesMax = bytesMaxDefault): Promise<LogEntry[]> {
+  async read(conv: ConversationId, from: number, to: number, limit: number, bytesMax = readBytesMax): Promise<LogEntry[]> {
     this.#environment.assertOpen()
     const found: LogEntry[] = []
     if (from > to || to < 1 || limit < 1) return found

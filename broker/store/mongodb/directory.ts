@@ -1,15 +1,16 @@
 /** Users, groups, members and each user's list of conversations, on MongoDB. What an append changes is read after all of the log was applied. */
+
+import { InTurn } from '../../in-turn.js'
 import { type ConversationId, groupConversation } from '../../topics.js'
 import type { ConversationRow, Directory, GroupRecord, MemberRecord, UserRecord } from '../store.js'
 import type { Applied } from './applied.js'
 import { type ConversationDocument, fieldOf, type MemberDocument, pairId } from './collections.js'
-import { KeyQueue } from './key-queue.js'
 import type { MongodbServer } from './server.js'
 
 export class MongodbDirectory implements Directory {
   readonly #server: MongodbServer
   readonly #applied: Applied
-  readonly #queue = new KeyQueue()
+  readonly #queue = new InTurn()
   /** Users whose write is under way: who is told of one must be able to read it. */
   readonly #coming = new Map<string, UserRecord>()
 

@@ -10,6 +10,7 @@ import {
   type LogEntry,
   type MessageLog,
   type Retransmit,
+  readBytesMax,
   type SentKey,
   type SentRecord,
   StoreUnavailable,
@@ -17,9 +18,8 @@ import {
 import { type Applied, retransmitId } from './applied.js'
 import { decodeEntry, decodeId, encodeEntry, encodeId, type SegmentDocument, segmentId } from './collections.js'
 import { FreshIds } from './fresh-ids.js'
-import type { MongodbServer } from './server.js'
+import { duplicateKey, type MongodbServer } from './server.js'
 
-const bytesMaxDefault = 4 * 1024 * 1024
 const pageMax = 100
 /** Of a document, which MongoDB bounds at 16 MiB. */
 const segmentBytesMax = 15 * 1024 * 1024
@@ -27,7 +27,6 @@ const segmentBytesMax = 15 * 1024 * 1024
 const entryBytes = 600
 /** Ends of logs that this node knows. */
 const endsMax = 200_000
-const duplicateKey = 11_000
 
 export class MongodbMessageLog implements MessageLog {
   readonly #server: MongodbServer
@@ -142,7 +141,7 @@ export class MongodbMessageLog implements MessageLog {
     return { conv: found.conv, seq: found.seq, ts: found.ts }
   }
 
-  async read(conv: ConversationId, from: number, to: number, limit: number, bytesMax = bytesMaxDefault): Promise<LogEntry[]> {
+  async read(conv: ConversationId, from: number, to: number, limit: number, bytesMax = readBytesMax): Promise<LogEntry[]> {
     const found: LogEntry[] = []
     if (from > to || to < 1 || limit < 1) return found
     let bytes = 0

@@ -15,7 +15,7 @@ const poolMax = 32
 const namedMax = 1_000
 /** The same, one by one. */
 const singlyMax = 16
-const duplicateKey = 11_000
+export const duplicateKey = 11_000
 
 export const isDuplicateKey = (error: unknown): boolean => error instanceof MongoServerError && error.code === duplicateKey
 

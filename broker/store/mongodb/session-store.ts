@@ -2,17 +2,18 @@
  * Persistent sessions on MongoDB, each one document with its cursors: a save that comes late finds no document and makes none.
  * Writes of this node to one session keep their order.
  */
+
+import { InTurn } from '../../in-turn.js'
 import type { ConversationId } from '../../topics.js'
 import type { SessionRecord, SessionStore } from '../store.js'
 import { fieldOf, nameOf, pairId, type SessionDocument } from './collections.js'
-import { KeyQueue } from './key-queue.js'
 import type { MongodbServer } from './server.js'
 
 const withoutCursors = { projection: { cursors: 0 } }
 
 export class MongodbSessionStore implements SessionStore {
   readonly #server: MongodbServer
-  readonly #queue = new KeyQueue()
+  readonly #queue = new InTurn()
 
   constructor(server: MongodbServer) {
     this.#server = server
