@@ -1,6 +1,6 @@
 #!/usr/bin/env -S node --max-semi-space-size=64
 /**
- * The command line: `parley start` (the default), `parley token` and `parley prove`. What the operator got wrong is answered with
+ * The command line: `parley start` (the default), `parley token`, `parley migrate` and `parley prove`. What the operator got wrong is answered with
  * a readable report on stderr and exit code 2; only a fault of the program shows a stack trace and exits with 1.
  */
 import { readFileSync } from 'node:fs'
@@ -79,6 +79,16 @@ async function token(user: string, { ttl, scope, dataDir, json }: TokenOptions):
   process.stdout.write(json ? `${JSON.stringify({ user, token: minted, expires_ts })}\n` : `${minted}\n`)
 }
 
+/** The database stands in the same setting as a node's, which would need Redis too. */
+async function migrate(): Promise<void> {
+  const { PARLEY_MONGODB_URL: mongodbUrl = '', PARLEY_REDIS_URL: _redis, ...env } = process.env
+  const { dataDir } = readConfig(env)
+  if (mongodbUrl === '')
+    throw new OperatorError('PARLEY_MONGODB_URL is not set: it names the database that the data directory is copied into.')
+  const { migrate: run } = await import('./migrate/migrate.js')
+  await run({ dataDir, mongodbUrl, print: (line) => void process.stdout.write(`${line}\n`) })
+}
+
 function parseTtl(text: string): number {
   const [, count, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? []
   const seconds = Number(count) * (secondsOf[unit] ?? Number.NaN)
@@ -121,6 +131,10 @@ function createProgram(): Command {
     .option('--data-dir <path>', 'where the generated secret is, in place of PARLEY_DATA_DIR')
     .option('--json', 'print {"user", "token", "expires_ts"} instead of the bare token')
     .action(token)
+  program
+    .command('migrate')
+    .description('copy the embedded store in PARLEY_DATA_DIR into the database of PARLEY_MONGODB_URL; goes on where it was cut off')
+    .action(migrate)
   program
     .command('prove')
     .description('run the fault audit on a server of its own with your settings; exit code 1 when a promise was broken')

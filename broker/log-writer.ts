@@ -66,7 +66,7 @@ export interface LogWriterOptions {
 }
 
 /** A send without id is recognised again for this long. */
-const retransmitMsMax = 24 * 3_600_000
+export const retransmitMsMax = 24 * 3_600_000
 const backoffMinMs = 50
 const backoffMaxMs = 1_000
 

@@ -21,6 +21,7 @@ import { listen } from './listeners.js'
 import { LogWriter } from './log-writer.js'
 import { createLogger, type Logger } from './logger.js'
 import { createMetrics } from './metrics.js'
+import { assertWhole } from './migrate/claim.js'
 import type { PluginFactory } from './plugin.js'
 import { PluginHost } from './plugin-host.js'
 import { createReadiness } from './readiness.js'
@@ -90,6 +91,7 @@ async function openStore({ mongodbUrl, dataDir }: Config, logger: Logger): Promi
 async function start(config: Config, logger: Logger, further: readonly PluginFactory[], undo: (() => Promise<unknown>)[]): Promise<Server> {
   const store = await openStore(config, logger)
   undo.push(() => store.close())
+  await assertWhole(store)
   const metrics = createMetrics()
   const plugins = new PluginHost(logger, store.directory)
   const bus = new LocalBus('single')

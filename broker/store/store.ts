@@ -97,6 +97,11 @@ export interface SentRecord {
   seq: number
 }
 
+/** A send without id, and where it is stored. */
+export interface StoredRetransmit extends Retransmit, SentRecord {
+  ts: number
+}
+
 /** Payload bytes that `MessageLog.read` returns where its caller names no bound. */
 export const readBytesMax = 4 * 1024 * 1024
 
@@ -121,6 +126,10 @@ export interface MessageLog {
   findRetransmit(retransmit: Retransmit): Promise<(SentRecord & { ts: number }) | undefined>
   /** Entries from…to (inclusive) in ascending seq, at most `limit` and about `bytesMax` of payload, at least one if there is one. */
   read(conv: ConversationId, from: number, to: number, limit: number, bytesMax?: number): Promise<LogEntry[]>
+  /** Every conversation that has entries, in the order of their names, behind `after`. What comes to be meanwhile may be missing. */
+  conversations(after?: ConversationId): AsyncIterable<ConversationId>
+  /** All that `findRetransmit` knows, in the order of sessions. */
+  retransmits(): AsyncIterable<StoredRetransmit>
 }
 
 /** One row of a user's list of conversations. */
@@ -145,6 +154,8 @@ export interface Directory {
   user(user: string): Promise<UserRecord | undefined>
   /** Creates or replaces. `user` reads it from the call on; durable when it resolves, and as it was before when it rejects. */
   putUser(record: UserRecord): Promise<void>
+  /** Everybody, in the order of ids. */
+  users(): AsyncIterable<UserRecord>
   group(group: string): Promise<GroupRecord | undefined>
   /** All members, present and past. */
   members(group: string): Promise<MemberRecord[]>
@@ -169,6 +180,8 @@ export interface SessionStore {
   /** The stored session, or undefined. */
   get(user: string, device: string): Promise<SessionRecord | undefined>
   list(user: string): Promise<SessionRecord[]>
+  /** Those of everybody, in the order of users. */
+  all(): AsyncIterable<SessionRecord>
   /** Creates the session with these cursors, in place of an older one of that name. */
   create(record: SessionRecord, cursors: ReadonlyMap<ConversationId, number>): Promise<void>
   /** All cursors of the session; a conversation without one starts at 0. */

@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import type { Effect, GroupRecord, Role, Span } from '../../broker/store/store.js'
 import { append, entry } from './entries.js'
-import { nowAndReopened, type OpenStore } from './store-under-test.js'
+import { listOf, nowAndReopened, type OpenStore } from './store-under-test.js'
 
 const team: GroupRecord = { group: 'team', name: 'The team', createdTs: 1, membersMax: 500 }
 const member = (user: string, role: Role | undefined, ...spans: Span[]): Effect => ({
@@ -22,6 +22,10 @@ export function testDirectory(t: Test, open: OpenStore): void {
       t.same(await directory.user('alice'), { user: 'alice', createdTs: 1, tokensFrom: 99 })
       t.same(await directory.user('__proto__'), { user: '__proto__', createdTs: 2 })
       t.equal(await directory.user('constructor'), undefined)
+      t.same(
+        (await listOf(directory.users())).map(({ user }) => user),
+        ['__proto__', 'alice'],
+      )
     }
   })
 

@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import type { LogEntry } from '../../broker/store/store.js'
 import { append, entry } from './entries.js'
 import { testLogAgainstModel } from './message-log-model.js'
-import { nowAndReopened, type OpenStore } from './store-under-test.js'
+import { listOf, nowAndReopened, type OpenStore } from './store-under-test.js'
 
 const conv = 'u/alice/bob'
 const seqs = (entries: LogEntry[]) => entries.map(({ seq }) => seq)
@@ -186,6 +186,24 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     await tested.store.log.append([append(conv, 2, 1, { retransmits: [{ ...sent, digest: 'two', seq: 3 }] })])
     t.equal(await tested.store.log.findRetransmit(sent), undefined)
     t.equal((await tested.store.log.findRetransmit({ ...sent, digest: 'two' }))?.seq, 3)
+  })
+
+  t.test('all conversations are listed in the order of their names, and retransmissions by session', async (t) => {
+    const tested = await open(t)
+    const names = ['g/a', 'g/a.b', 'g/a-b', 'u/a/b', 'u/a/b.', ...Array.from({ length: 300 }, (_, i) => `g/x${i}`)]
+    await tested.store.log.append(names.map((name) => append(name, 0)))
+    const sent = { packetId: 7, digest: 'd', seq: 2 }
+    await tested.store.log.append([
+      append('g/a', 1, 1, { retransmits: ['b/web', 'a/phone-2', 'a/phone'].map((session) => ({ ...sent, session })) }),
+    ])
+    for await (const { log } of nowAndReopened(tested)) {
+      t.same(await listOf(log.conversations()), [...names].sort())
+      t.same(await listOf(log.conversations('g/x98')), ['g/x99', 'u/a/b', 'u/a/b.'])
+      t.same(
+        await listOf(log.retransmits()),
+        ['a/phone', 'a/phone-2', 'b/web'].map((session) => ({ ...sent, session, conv: 'g/a', ts: entry(2).ts })),
+      )
+    }
   })
 
   testLogAgainstModel(t, open)

@@ -1,7 +1,7 @@
 /** The contract of SessionStore: sessions with their cursors, and that a late save never brings a removed session back. */
 import type { Test } from 'tap'
 import { append } from './entries.js'
-import { nowAndReopened, type OpenStore } from './store-under-test.js'
+import { listOf, nowAndReopened, type OpenStore } from './store-under-test.js'
 
 const phone = { user: 'alice', device: 'phone', createdTs: 1, seenTs: 1 }
 const cursor = (conv: string, seq: number, device = 'phone') => ({ user: 'alice', device, conv, seq })
@@ -27,6 +27,10 @@ export function testSessionStore(t: Test, open: OpenStore): void {
         ['u/alice/bob', 4],
       ])
       t.equal((await sessions.cursors('alice', 'web')).size, 0)
+      t.same(
+        (await listOf(sessions.all())).map(({ user, device }) => `${user}/${device}`),
+        ['alic/phone', 'alice/phone', 'alice/web'],
+      )
     }
     await tested.store.sessions.remove('alice', 'phone')
     await tested.store.sessions.remove('alice', 'never')

@@ -15,3 +15,9 @@ export async function* nowAndReopened(tested: StoreUnderTest): AsyncGenerator<St
   yield tested.store
   yield await tested.reopen()
 }
+
+export async function listOf<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = []
+  for await (const item of items) list.push(item)
+  return list
+}

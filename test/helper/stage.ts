@@ -134,6 +134,11 @@ export class Stage implements ActorWorld {
     this.server = await createServer(this.options)
   }
 
+  /** Starts the server, which was closed, with other options. */
+  async moves(options: ServerOptions): Promise<void> {
+    this.server = await createServer({ ...this.options, ...options })
+  }
+
   /** Everybody goes, then the server. */
   async ends(): Promise<void> {
     for (const raw of this.#raws) raw.reset()

@@ -7,6 +7,7 @@ import type { ConversationRow, Directory, Effect, GroupRecord, MemberRecord, Spa
 import { decodeSeq, encodeSeq } from './bytes.js'
 import type { Environment, Table } from './environment.js'
 import { plainKey, plainRange, type RowField, rowField, rowKey, textsOf } from './keys.js'
+import { lowest, rowsOf } from './rows.js'
 
 export interface DirectoryTables {
   users: Table
@@ -81,6 +82,10 @@ export class LmdbDirectory implements Directory {
     }
     this.#putting = put.then(forget, forget)
     return put
+  }
+
+  async *users(): AsyncIterable<UserRecord> {
+    for await (const { value } of rowsOf(this.#environment, this.#tables.users, { start: lowest })) yield JSON.parse(value.toString())
   }
 
   async group(group: string): Promise<GroupRecord | undefined> {

@@ -1,10 +1,9 @@
 /** The small durable map on LMDB. Writes keep their order; those of one turn mostly share a commit. */
 import type { KeyValueStore } from '../store.js'
 import type { Environment, Table } from './environment.js'
+import { lowest, rowsOf } from './rows.js'
 
 const keyBytesMax = 1024
-/** Pairs read at once: an iteration never holds a snapshot while its caller waits. */
-const pageMax = 256
 
 export class LmdbKeyValueStore implements KeyValueStore {
   readonly #environment: Environment
@@ -35,17 +34,9 @@ export class LmdbKeyValueStore implements KeyValueStore {
 
   async *entries(prefix: string): AsyncIterable<{ key: string; value: Buffer }> {
     const start = Buffer.from(prefix)
-    let after: Buffer | undefined
-    for (;;) {
-      this.#environment.assertOpen()
-      const from = after ?? (start.length > 0 ? start : Buffer.from([0]))
-      const page = [...this.#table.getRange({ start: from, exclusiveStart: after !== undefined, limit: pageMax })]
-      for (const { key, value } of page) {
-        if (!key.subarray(0, start.length).equals(start)) return
-        yield { key: key.toString(), value }
-      }
-      after = page.at(-1)?.key
-      if (page.length < pageMax) return
+    for await (const { key, value } of rowsOf(this.#environment, this.#table, { start: start.length > 0 ? start : lowest })) {
+      if (!key.subarray(0, start.length).equals(start)) return
+      yield { key: key.toString(), value }
     }
   }
 }

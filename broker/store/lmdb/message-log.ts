@@ -18,6 +18,7 @@ import {
   readBytesMax,
   type SentKey,
   type SentRecord,
+  type StoredRetransmit,
   StoreUnavailable,
 } from '../store.js'
 import { checkedBytes, idLengthMax } from './append-check.js'
@@ -25,10 +26,11 @@ import { ByteWriter, decodeSeq } from './bytes.js'
 import { type DirectoryTables, directMembership, putEffect } from './directory.js'
 import type { Environment, Table } from './environment.js'
 import { Journal, recordHeadBytes } from './journal.js'
-import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, plainRange, rowField, rowKey, sentKey } from './keys.js'
+import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, plainRange, rowField, rowKey, sentKey, textsOf } from './keys.js'
 import { hashOfId, hashOfKey, KnownIds, readIdsMax } from './known-ids.js'
 import type { Recent } from './recent.js'
 import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, writeRecord } from './record.js'
+import { lowest, pageMax, rowsOf } from './rows.js'
 import { type ReadBudget, readSegments } from './segment.js'
 import { doneRecord, putDone, releasedRecord, type Settled, settleSome } from './settle.js'
 
@@ -253,6 +255,34 @@ export class LmdbMessageLog implements MessageLog {
     if (found === undefined) return undefined
     const record = JSON.parse(found.toString()) as SentRecord & { packetId: number; digest: string; ts: number }
     return record.packetId === packetId && record.digest === digest ? { conv: record.conv, seq: record.seq, ts: record.ts } : undefined
+  }
+
+  async *retransmits(): AsyncIterable<StoredRetransmit> {
+    for await (const { key, value } of rowsOf(this.#environment, this.#tables.retransmits, { start: lowest })) {
+      yield { session: textsOf(key)[0] as string, ...(JSON.parse(value.toString()) as Omit<StoredRetransmit, 'session'>) }
+    }
+  }
+
+  async *conversations(after: ConversationId = ''): AsyncIterable<ConversationId> {
+    for (let last = after; ; ) {
+      this.#environment.assertOpen()
+      const page = this.#namesBehind(last)
+      yield* page
+      if (page.length < pageMax) return
+      last = page.at(-1) as ConversationId
+    }
+  }
+
+  #namesBehind(after: ConversationId): ConversationId[] {
+    const names = new Set<ConversationId>()
+    for (let at = after; names.size < pageMax; ) {
+      const [key] = this.#tables.chunks.getKeys({ start: chunksEnd(at), limit: 1 })
+      if (key === undefined) break
+      at = textsOf(key)[0] as ConversationId
+      names.add(at)
+    }
+    for (const name of this.#recent.names()) if (name > after) names.add(name)
+    return [...names].sort().slice(0, pageMax)
   }
 
   async read(conv: ConversationId, from: number, to: number, limit: number, bytesMax = readBytesMax): Promise<LogEntry[]> {

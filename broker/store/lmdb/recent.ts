@@ -104,6 +104,12 @@ export class Recent {
     if (filling !== undefined) yield filling
   }
 
+  /** Of all that is not in the tables yet, in no order, those in both generations twice. */
+  *names(): Generator<ConversationId> {
+    yield* this.filling.conversations.keys()
+    if (this.settling !== undefined) yield* this.settling.conversations.keys()
+  }
+
   last(conv: ConversationId): RecentSegment | undefined {
     return (this.filling.conversations.get(conv) ?? this.settling?.conversations.get(conv))?.segments.at(-1)
   }

@@ -7,6 +7,7 @@ import type { SessionRecord, SessionStore } from '../store.js'
 import { decodeSeq, encodeSeq } from './bytes.js'
 import type { Environment, Table } from './environment.js'
 import { plainKey, plainRange, textsOf } from './keys.js'
+import { lowest, rowsOf } from './rows.js'
 
 /** A row with the longest names. */
 const cursorBytesMax = 300
@@ -41,6 +42,10 @@ export class LmdbSessionStore implements SessionStore {
     const found: SessionRecord[] = []
     for (const { value } of this.#tables.sessions.getRange(plainRange(user))) found.push(JSON.parse(value.toString()))
     return found
+  }
+
+  async *all(): AsyncIterable<SessionRecord> {
+    for await (const { value } of rowsOf(this.#environment, this.#tables.sessions, { start: lowest })) yield JSON.parse(value.toString())
   }
 
   create(record: SessionRecord, cursors: ReadonlyMap<ConversationId, number>): Promise<void> {

@@ -5,6 +5,7 @@ import { type ConversationId, groupConversation } from '../../topics.js'
 import type { ConversationRow, Directory, GroupRecord, MemberRecord, UserRecord } from '../store.js'
 import type { Applied } from './applied.js'
 import { type ConversationDocument, fieldOf, type MemberDocument, pairId } from './collections.js'
+import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
 
 export class MongodbDirectory implements Directory {
@@ -38,6 +39,10 @@ export class MongodbDirectory implements Directory {
     } finally {
       if (this.#coming.get(user) === record) this.#coming.delete(user)
     }
+  }
+
+  async *users(): AsyncIterable<UserRecord> {
+    for await (const { _id, ...record } of inOrder(this.#server, this.#server.collections.users)) yield record
   }
 
   async group(group: string): Promise<GroupRecord | undefined> {

@@ -13,11 +13,13 @@ import {
   readBytesMax,
   type SentKey,
   type SentRecord,
+  type StoredRetransmit,
   StoreUnavailable,
 } from '../store.js'
 import { type Applied, retransmitId } from './applied.js'
 import { decodeEntry, decodeId, encodeEntry, encodeId, type SegmentDocument, segmentId } from './collections.js'
 import { FreshIds } from './fresh-ids.js'
+import { inOrder } from './pages.js'
 import { duplicateKey, type MongodbServer } from './server.js'
 
 const pageMax = 100
@@ -139,6 +141,14 @@ export class MongodbMessageLog implements MessageLog {
     const found = await this.#server.run(() => retransmits.findOne({ _id: retransmitId(session, packetId) }))
     if (found === null || found.packetId !== packetId || found.digest !== digest) return undefined
     return { conv: found.conv, seq: found.seq, ts: found.ts }
+  }
+
+  async *retransmits(): AsyncIterable<StoredRetransmit> {
+    for await (const { _id, ...retransmit } of inOrder(this.#server, this.#server.collections.retransmits)) yield retransmit
+  }
+
+  async *conversations(after: ConversationId = ''): AsyncIterable<ConversationId> {
+    for await (const { _id } of inOrder(this.#server, this.#server.collections.conversations, { _id: 1 }, after)) yield _id
   }
 
   async read(conv: ConversationId, from: number, to: number, limit: number, bytesMax = readBytesMax): Promise<LogEntry[]> {

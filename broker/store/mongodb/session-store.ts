@@ -7,6 +7,7 @@ import { InTurn } from '../../in-turn.js'
 import type { ConversationId } from '../../topics.js'
 import type { SessionRecord, SessionStore } from '../store.js'
 import { fieldOf, nameOf, pairId, type SessionDocument } from './collections.js'
+import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
 
 const withoutCursors = { projection: { cursors: 0 } }
@@ -28,6 +29,10 @@ export class MongodbSessionStore implements SessionStore {
   async list(user: string): Promise<SessionRecord[]> {
     const { sessions } = this.#server.collections
     return (await this.#server.run(() => sessions.find({ user }, withoutCursors).toArray())).map(recordOf)
+  }
+
+  async *all(): AsyncIterable<SessionRecord> {
+    for await (const document of inOrder(this.#server, this.#server.collections.sessions, { cursors: 0 })) yield recordOf(document)
   }
 
   async create(record: SessionRecord, cursors: ReadonlyMap<ConversationId, number>): Promise<void> {
