@@ -25,6 +25,7 @@ t.test('a device finds what it missed, the next seq follows, and an old id is a 
   await alice.sends('g/team', 'missed by the team')
   await carol.sends('u/bob', { id: 'c1', body: 'hello' })
   await alice.calls('profile.update', { name: 'Alice' })
+  await alice.hears({ type: 'profile', user: 'alice', name: 'Alice', status: 'available' })
 
   await s.server.close()
   const dataDir = await mkdtemp(join(tmpdir(), 'parley-moved-'))
