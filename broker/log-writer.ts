@@ -1,52 +1,26 @@
 /**
  * The one way into the log. Operations of all clients queue here; a batch takes what has collected, decides each in
  * order with the state at the head, commits all in one append, then answers and dispatches in log order.
- * Guarantees: an operation is answered after its entry is durable, or refused with nothing written; order per sender and
- * per conversation is the order of `submit`; the same (conversation, sender, id) is stored once; a store that fails
- * is tried again for `retryMs`, then the operations waiting are failed, unacknowledged.
+ * Guarantees: an operation is answered after its entry is durable, or refused with nothing written, and never on what another
+ * node had already changed when it came; the order in a conversation is the order of `submit`; the same (conversation, sender, id) is
+ * stored once; a store that fails is tried again for `retryMs`, then the operations waiting are failed, unacknowledged.
+ *
+ * A store of this process alone takes one append after the other, and the next batch is decided while one is written: `#pipeline`. A
+ * store that nodes share is far away, so several appends are under way, each of other conversations: `#lane`. There two appends in a row of
+ * one conversation would not do, as another node may have taken the place of the first.
  */
-
-import { applyEffects, type Conversation, ConversationCache, type JudgeDirect } from './conversation.js'
+import { Answers } from './answers.js'
+import type { Conversation, JudgeDirect } from './conversation.js'
+import { ConversationCache } from './conversation-cache.js'
 import { Doubts } from './doubts.js'
-import { type Refusal, refuse } from './errors.js'
+import { refuse } from './errors.js'
 import type { Logger } from './logger.js'
-import type { ConversationAppend, Effect, LogEntry, Retransmit, Store } from './store/store.js'
+import type { Operation } from './operation.js'
+import type { Effect, LogEntry, Store } from './store/store.js'
 import { StoreUnavailable } from './store/store.js'
-import { storedForm, tailOf } from './stored-form.js'
 import type { ConversationId } from './topics.js'
-import { type Queued, WriteQueue } from './write-queue.js'
-
-/** What one operation writes. */
-export interface Plan {
-  /** The stored form behind `"seq":…,"ts":…,`, up to its closing brace, as UTF-8. */
-  tail: Buffer
-  effects: readonly Effect[]
-}
-
-/** A request to append one entry. Exactly one of the four answers is called, once. */
-export interface Operation {
-  readonly conv: ConversationId
-  readonly from: string
-  readonly device: string
-  /** Message id; the same (conv, from, id) is stored once. */
-  readonly id: string
-  /** What an equal operation would write, to tell a resend from a conflict; undefined: not compared. */
-  readonly content: Buffer | undefined
-  /** Set for a send without an id of its own. */
-  readonly retransmit: Retransmit | undefined
-  /** It may be the MQTT retransmission (DUP) of an earlier send without id. */
-  readonly isRetry: boolean
-  /** Seq of an earlier entry that `plan` must see. */
-  readonly target: number | undefined
-  /** Decides, synchronously, at the head; `seq` is what the entry will have. Called again when the append must be repeated. */
-  plan(state: Conversation, seq: number, target: LogEntry | undefined): Plan | Refusal
-  stored(entry: LogEntry): void
-  /** Already stored as `entry`; the writer has found the contents equal. */
-  duplicate(entry: LogEntry): void
-  refused(error: Refusal): void
-  /** Not written, as far as is known; the client may send it again. */
-  failed(why: string): void
-}
+import { WriteBatch } from './write-batch.js'
+import { batchMax, type Queued, WriteQueue } from './write-queue.js'
 
 /** Told of every entry after it is durable, in log order per conversation. */
 export type Dispatch = (conv: ConversationId, entry: LogEntry, effects: readonly Effect[]) => void
@@ -69,46 +43,35 @@ export interface LogWriterOptions {
 export const retransmitMsMax = 24 * 3_600_000
 const backoffMinMs = 50
 const backoffMaxMs = 1_000
+/** With so many waiting the next batch is decided before the one that is written is on the disk; with fewer it may still grow. */
+const aheadMin = batchMax
+/** Appends under way to a store that is shared. */
+const lanesMax = 4
 
-const ignore = (): void => undefined
+/** What an append came to. */
+type Outcome = { lost: ReadonlySet<ConversationId> } | { fault: unknown }
 
-interface Written {
-  queued: Queued
-  entry: LogEntry
-  effects: readonly Effect[]
-  /** An earlier one of the batch with the same message id, whoever sent it and wherever. */
-  namesake: Written | undefined
+interface Writing {
+  batch: WriteBatch
+  /** Never rejects. */
+  outcome: Promise<Outcome>
 }
 
-interface Batch {
-  appends: Map<ConversationId, ConversationAppend>
-  written: Written[]
-  /** Found in the store or earlier in this batch. */
-  duplicates: { queued: Queued; seq: number; entry: LogEntry | undefined }[]
-  refused: { operation: Operation; error: Refusal }[]
-  targets: Map<Operation, LogEntry | undefined>
-  /** States that the cache did not have; it keeps only those of what exists. */
-  loaded: Map<ConversationId, Conversation>
-  /** Per operation: the seq under which it was stored before. */
-  sent: (number | undefined)[]
-}
-
-/** What this sender wrote into the conversation, among those that share a message id. */
-function entryOf(written: Written | undefined, conv: ConversationId, from: string): LogEntry | undefined {
-  for (let one = written; one !== undefined; one = one.namesake) {
-    if (one.entry.from === from && one.queued.operation.conv === conv) return one.entry
-  }
-  return undefined
-}
+const noneLost: Outcome = { lost: new Set() }
 
 export class LogWriter {
   readonly #queue = new WriteQueue()
-  #running = false
+  /** Loops at work: one pipeline, or so many lanes. */
+  #running = 0
+  readonly #runningMax: number
   #closing = false
   #backoffMs = 0
   #idle: (() => void)[] = []
+  /** Called when so many wait that the next batch can be decided ahead. */
+  #onMany: (() => void) | undefined
   readonly #doubts = new Doubts()
   readonly conversations: ConversationCache
+  readonly #answers: Answers
   readonly #options: LogWriterOptions
   readonly #now: () => number
 
@@ -116,6 +79,8 @@ export class LogWriter {
     this.#options = options
     this.#now = options.now ?? Date.now
     this.conversations = new ConversationCache(options.store, options.judge ?? (async () => undefined))
+    this.#answers = new Answers(options)
+    this.#runningMax = options.store.isShared ? lanesMax : 1
   }
 
   /** False after an append failed, until one succeeds. */
@@ -132,269 +97,219 @@ export class LogWriter {
     if (this.#closing) return operation.failed('the server is shutting down')
     if (this.#queue.isFull) return operation.refused(refuse('busy', 'too many messages wait for the store; send again later'))
     this.#queue.push({ operation, sinceMs: performance.now(), bytes })
-    if (!this.#running) {
-      this.#running = true
-      setImmediate(() => this.#loop())
-    }
+    if (this.#onMany !== undefined && this.#queue.length >= aheadMin) this.#onMany()
+    if (this.#running < this.#runningMax) this.#start()
+  }
+
+  #start(): void {
+    this.#running++
+    setImmediate(async () => {
+      await (this.#options.store.isShared ? this.#lane() : this.#pipeline())
+      this.#running--
+      if (this.#running > 0) return
+      // Nothing waits, so nothing will show that the store is back: from here on only asking it can tell.
+      this.#backoffMs = 0
+      for (const resolve of this.#idle.splice(0)) resolve()
+    })
   }
 
   /** Resolves when the queue is empty and the last batch answered. Further operations are failed. */
   async close(): Promise<void> {
     this.#closing = true
-    if (this.#running) await new Promise<void>((resolve) => this.#idle.push(resolve))
+    if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 
-  /** While one batch is written the one before is answered, so that neither the disk nor this thread waits for the other. */
-  async #loop(): Promise<void> {
-    let written: Batch | undefined
-    while (this.#queue.length > 0 || written !== undefined) {
-      const answering = written
-      written = undefined
-      if (this.#queue.length === 0) {
-        if (answering !== undefined) await this.#answer(answering)
+  // --- a store of this process alone -----------------------------------------------------------------------------------
+
+  /** While one batch is written the next is decided and the one before answered: neither the disk nor this thread waits for the other. */
+  async #pipeline(): Promise<void> {
+    let writing: Writing | undefined
+    while (this.#queue.length > 0 || writing !== undefined) {
+      if (writing !== undefined && this.#queue.length < aheadMin) await this.#untilDoneOrMany(writing)
+      const taken = this.#queue.take()
+      let next: WriteBatch | undefined
+      let fault: unknown
+      try {
+        next = taken.length > 0 ? await this.#decide(taken, writing?.batch) : undefined
+      } catch (error) {
+        fault = error
+      }
+      const written: Writing | undefined = writing
+      const outcome: Outcome = (await written?.outcome) ?? noneLost
+      writing = undefined
+      if ('fault' in outcome) {
+        await this.#postpone([...(written?.batch.taken ?? []), ...(next?.taken ?? taken)], outcome.fault)
         continue
       }
-      const taken = this.#queue.take()
-      try {
-        written = await this.#commit(taken, answering)
-        this.#backoffMs = 0
-      } catch (error) {
-        await this.#postpone(taken, error)
-      }
+      const again = written === undefined ? [] : this.#withdraw(outcome.lost, written.batch, next)
+      if (fault === undefined) this.#queue.putBack(again)
+      if (next !== undefined) writing = this.#write(next)
+      if (written !== undefined) await this.#answers.give(written.batch)
+      if (fault !== undefined) await this.#postpone([...again, ...taken], fault)
     }
-    // Nothing waits, so nothing will show that the store is back: from here on only asking it can tell.
-    this.#backoffMs = 0
-    this.#running = false
-    for (const resolve of this.#idle.splice(0)) resolve()
   }
 
-  /** The batch failed as a whole: forget what was assumed, give up what waited too long, try the rest again after a pause. */
-  async #postpone(taken: Queued[], error: unknown): Promise<void> {
+  #untilDoneOrMany({ outcome }: Writing): Promise<unknown> {
+    const many = new Promise<void>((resolve) => (this.#onMany = resolve))
+    return Promise.race([outcome, many]).finally(() => (this.#onMany = undefined))
+  }
+
+  // --- a store that is shared --------------------------------------------------------------------------------------------
+
+  /** One batch after the other, of conversations that no other lane holds. */
+  async #lane(): Promise<void> {
+    for (;;) {
+      const taken = this.#queue.takeFree(this.conversations.isHeld)
+      if (taken.length === 0) return
+      for (const { operation } of taken) this.conversations.hold(operation.conv)
+      await this.#writeHeld(taken)
+      for (const { operation } of taken) this.conversations.release(operation.conv)
+    }
+  }
+
+  async #writeHeld(taken: readonly Queued[]): Promise<void> {
+    let batch: WriteBatch | undefined
+    try {
+      batch = await this.#decide(taken, undefined)
+      this.#queue.putBack(await this.#withdrawUnproven(batch))
+    } catch (error) {
+      return this.#postpone(batch?.taken ?? taken, error)
+    }
+    const outcome = await this.#write(batch).outcome
+    if ('fault' in outcome) return this.#postpone(batch.taken, outcome.fault)
+    this.#queue.putBack(this.#withdraw(outcome.lost, batch))
+    await this.#answers.give(batch)
+  }
+
+  /**
+   * A refusal stands only on a state that was the store's after the operation came: another node may have let its sender in before. One
+   * question for all of a batch; what was decided on less is withdrawn, to be decided again on a state that is read then.
+   */
+  async #withdrawUnproven(batch: WriteBatch): Promise<Queued[]> {
+    const unproven = new Set<ConversationId>()
+    for (const { queued } of batch.refused) {
+      const { conv } = queued.operation
+      const state = batch.states.get(conv) as Conversation
+      // Where something is written too, the append proves it.
+      if (state.group !== undefined && state.provenMs < queued.sinceMs && !batch.appends.has(conv)) unproven.add(conv)
+    }
+    if (unproven.size === 0) return []
+    const askedMs = performance.now()
+    const convs = [...unproven]
+    for (const [index, { head }] of (await this.#options.store.log.heads(convs)).entries()) {
+      const conv = convs[index] as ConversationId
+      const state = batch.states.get(conv) as Conversation
+      if (state.head !== head) continue
+      state.provenMs = askedMs
+      unproven.delete(conv)
+    }
+    return this.#withdraw(unproven, batch)
+  }
+
+  // --- a batch -------------------------------------------------------------------------------------------------------------
+
+  /** Reads what deciding needs and only the store knows, and decides. */
+  async #decide(taken: readonly Queued[], before: WriteBatch | undefined): Promise<WriteBatch> {
+    const { log } = this.#options.store
+    const batch = new WriteBatch(taken)
+    await this.#readStates(batch)
+    if (this.#doubts.size > 0) await this.#dispatchLate(batch, before)
+    batch.sent = await log.findSentAll(taken.map(({ operation }) => operation))
+    await this.#readRetransmits(batch)
+    await this.conversations.settleChanges()
+    this.#queue.putBack(batch.decide(this.#now(), this.#options.logger, before))
+    for (const { conv, effects } of batch.appends.values()) {
+      if (effects.length > 0) this.conversations.keep(batch.states.get(conv) as Conversation)
+    }
+    return batch
+  }
+
+  /** States of conversations, and the entries that operations speak of. */
+  async #readStates({ taken, states, targets }: WriteBatch): Promise<void> {
+    const { log } = this.#options.store
+    const nowMs = performance.now()
+    const reads = new Map<ConversationId | Operation, Promise<unknown>>()
+    this.conversations.trim()
+    for (const { operation } of taken) {
+      const { conv, target } = operation
+      if (target !== undefined)
+        reads.set(
+          operation,
+          log.read(conv, target, target, 1).then(([entry]) => targets.set(operation, entry)),
+        )
+      if (states.has(conv)) continue
+      const state = this.conversations.fresh(conv, nowMs)
+      if (state !== undefined) states.set(conv, state)
+      else if (!reads.has(conv))
+        reads.set(
+          conv,
+          this.conversations.load(conv).then((loaded) => states.set(conv, loaded)),
+        )
+    }
+    if (reads.size > 0) await Promise.all(reads.values())
+  }
+
+  async #readRetransmits({ taken, sent }: WriteBatch): Promise<void> {
+    const { log } = this.#options.store
+    const reads: Promise<void>[] = []
+    for (const [index, { operation }] of taken.entries()) {
+      const { conv, isRetry, retransmit } = operation
+      if (!isRetry || retransmit === undefined) continue
+      const read = log.findRetransmit(retransmit).then((earlier) => {
+        if (earlier?.conv === conv && this.#now() - earlier.ts < retransmitMsMax) sent[index] = earlier.seq
+      })
+      reads.push(read)
+    }
+    if (reads.length > 0) await Promise.all(reads)
+  }
+
+  /** What an earlier append has written, though it failed, goes to the live sessions before anything newer. */
+  async #dispatchLate({ states }: WriteBatch, before: WriteBatch | undefined): Promise<void> {
+    for (const [conv, { head }] of states) {
+      // What is being written now was preceded by this already.
+      if (!this.#doubts.has(conv) || before?.appends.has(conv)) continue
+      const late = await this.#doubts.resolve(conv, head, this.#options.store.log)
+      for (const { entry, effects } of late) this.#answers.dispatch(conv, entry, effects)
+    }
+  }
+
+  #write(batch: WriteBatch): Writing {
+    return { batch, outcome: batch.appends.size > 0 ? this.#append(batch) : Promise.resolve(noneLost) }
+  }
+
+  async #append(batch: WriteBatch): Promise<Outcome> {
+    const started = performance.now()
+    try {
+      const lost = new Set(await this.#options.store.log.append([...batch.appends.values()]))
+      this.#options.observeAppendSeconds?.((performance.now() - started) / 1000)
+      if (this.#doubts.size > 0) for (const conv of batch.appends.keys()) if (!lost.has(conv)) this.#doubts.settle(conv)
+      this.#backoffMs = 0
+      return { lost }
+    } catch (fault) {
+      for (const { conv, head } of batch.appends.values()) this.#doubts.note(conv, head, batch.attemptsOf(conv))
+      return { fault }
+    }
+  }
+
+  /** Another writer was faster: all of these conversations is to be decided anew, in its old order. */
+  #withdraw(lost: ReadonlySet<ConversationId>, batch: WriteBatch, next?: WriteBatch): Queued[] {
+    if (lost.size === 0) return []
+    for (const conv of lost) this.conversations.forget(conv)
+    return [...batch.withdraw(lost), ...(next?.withdraw(lost) ?? [])]
+  }
+
+  /** A batch failed as a whole: forget what was assumed, give up what waited too long, try the rest again after a pause. */
+  async #postpone(taken: readonly Queued[], fault: unknown): Promise<void> {
     const { logger, retryMs, observe } = this.#options
-    for (const { operation } of taken) this.conversations.drop(operation.conv)
+    for (const { operation } of taken) this.conversations.forget(operation.conv)
     if (this.healthy)
-      logger.error({ err: error, waiting: taken.length }, 'the store does not take messages; nothing is acknowledged until it does')
-    if (!(error instanceof StoreUnavailable)) logger.error({ err: error }, 'unexpected fault of an append')
+      logger.error({ err: fault, waiting: taken.length }, 'the store does not take messages; nothing is acknowledged until it does')
+    if (!(fault instanceof StoreUnavailable)) logger.error({ err: fault }, 'unexpected fault of an append')
     this.#queue.putBack(taken)
     const givenUp = this.#queue.giveUp(this.#closing ? Number.POSITIVE_INFINITY : performance.now() - retryMs)
     for (const { operation } of givenUp) operation.failed('the store cannot be written')
     observe?.('failed', givenUp.length)
     this.#backoffMs = Math.min(Math.max(this.#backoffMs * 2, backoffMinMs), backoffMaxMs)
     await new Promise((resolve) => setTimeout(resolve, this.#backoffMs))
-  }
-
-  /** Writes a batch, and answers the one before meanwhile; the batch, to be answered next. */
-  async #commit(taken: Queued[], before: Batch | undefined): Promise<Batch> {
-    const started = performance.now()
-    let appending: Promise<ConversationId[]> | undefined
-    let batch: Batch
-    try {
-      batch = await this.#prepare(taken)
-      this.#sequence(taken, batch)
-      if (batch.appends.size > 0) appending = this.#append(batch, started)
-      appending?.catch(ignore) // Handled below, after the answers.
-    } finally {
-      if (before !== undefined) await this.#answer(before)
-    }
-    const conflicts = (await appending) ?? []
-    if (conflicts.length > 0) this.#requeueLost(batch, new Set(conflicts))
-    return batch
-  }
-
-  async #append({ appends, written }: Batch, started: number): Promise<ConversationId[]> {
-    try {
-      const conflicts = await this.#options.store.log.append([...appends.values()])
-      this.#options.observeAppendSeconds?.((performance.now() - started) / 1000)
-      for (const conv of appends.keys()) if (!conflicts.includes(conv)) this.#doubts.settle(conv)
-      return conflicts
-    } catch (error) {
-      for (const { conv, entries } of appends.values()) {
-        const head = (entries[0] as LogEntry).seq - 1
-        const attempts = written.filter(({ queued }) => queued.operation.conv === conv)
-        this.#doubts.note(conv, head, attempts)
-      }
-      throw error
-    }
-  }
-
-  /** What an earlier append has written, though it failed, goes to the live sessions before anything newer. */
-  async #dispatchLate(taken: readonly Queued[], batch: Batch): Promise<void> {
-    for (const conv of new Set(taken.map(({ operation }) => operation.conv))) {
-      if (!this.#doubts.has(conv)) continue
-      const { head } = this.#stateOf(conv, batch)
-      const late = await this.#doubts.resolve(conv, head, this.#options.store.log)
-      for (const { entry, effects } of late) this.#dispatch(conv, entry, effects)
-    }
-  }
-
-  /** Everything that deciding needs and only the store knows: states of conversations, earlier sends, targets. */
-  async #prepare(taken: Queued[]): Promise<Batch> {
-    const { log } = this.#options.store
-    const batch: Batch = { appends: new Map(), written: [], duplicates: [], refused: [], targets: new Map(), loaded: new Map(), sent: [] }
-    this.conversations.trim()
-    const loads = new Map<ConversationId, Promise<Conversation>>()
-    const nowMs = performance.now()
-    for (const { operation } of taken) {
-      const { conv, target } = operation
-      const load = loads.has(conv) ? undefined : this.conversations.freshen(conv, nowMs)
-      if (load !== undefined) loads.set(conv, load)
-      if (target !== undefined) batch.targets.set(operation, (await log.read(conv, target, target, 1))[0])
-    }
-    for (const [conv, load] of loads) batch.loaded.set(conv, await load)
-    if (this.#doubts.size > 0) await this.#dispatchLate(taken, batch)
-    batch.sent = await log.findSentAll(taken.map(({ operation }) => operation))
-    for (let i = 0; i < taken.length; i++) {
-      const { conv, isRetry, retransmit } = (taken[i] as Queued).operation
-      if (!isRetry || retransmit === undefined) continue
-      const earlier = await log.findRetransmit(retransmit)
-      if (earlier?.conv === conv && this.#now() - earlier.ts < retransmitMsMax) batch.sent[i] = earlier.seq
-    }
-    await this.conversations.settleChanges()
-    return batch
-  }
-
-  #stateOf(conv: ConversationId, batch: Batch): Conversation {
-    return this.conversations.peek(conv) ?? (batch.loaded.get(conv) as Conversation)
-  }
-
-  #sequence(taken: Queued[], batch: Batch): void {
-    const now = this.#now()
-    const byId = new Map<string, Written>()
-    const byWire = new Map<string, LogEntry>()
-    for (let i = 0; i < taken.length; i++) {
-      const queued = taken[i] as Queued
-      const { operation } = queued
-      const { conv, from, id, isRetry, retransmit } = operation
-      const earlier = batch.sent[i]
-      const namesake = byId.get(id)
-      // A retransmission may stand in the same batch as what it repeats, when the store was slow.
-      const wireKey = retransmit === undefined ? undefined : `${retransmit.session} ${retransmit.packetId} ${retransmit.digest}`
-      const twin = entryOf(namesake, conv, from) ?? (isRetry && wireKey !== undefined ? byWire.get(wireKey) : undefined)
-      if (earlier !== undefined || twin !== undefined) {
-        batch.duplicates.push({ queued, seq: twin?.seq ?? (earlier as number), entry: twin })
-        continue
-      }
-      const state = this.#stateOf(conv, batch)
-      const seq = state.head + 1
-      const plan = this.#plan(operation, state, seq, batch.targets.get(operation))
-      if (plan instanceof Error) {
-        batch.refused.push({ operation, error: plan })
-        continue
-      }
-      const ts = Math.max(now, state.lastTs)
-      const payload = storedForm(seq, ts, plan.tail)
-      const entry: LogEntry = { seq, ts, from, device: operation.device, id, payload }
-      this.#add(batch, state, operation, entry, plan.effects)
-      const written = { queued, entry, effects: plan.effects, namesake }
-      batch.written.push(written)
-      byId.set(id, written)
-      if (wireKey !== undefined) byWire.set(wireKey, entry)
-    }
-  }
-
-  #plan(operation: Operation, state: Conversation, seq: number, target: LogEntry | undefined): Plan | Refusal {
-    try {
-      return operation.plan(state, seq, target)
-    } catch (error) {
-      this.#options.logger.error({ err: error, conv: operation.conv }, 'deciding on an operation failed')
-      return refuse('internal', 'the message could not be handled; the server has logged why')
-    }
-  }
-
-  #add(batch: Batch, state: Conversation, operation: Operation, entry: LogEntry, effects: readonly Effect[]): void {
-    let append = batch.appends.get(state.conv)
-    if (append === undefined) {
-      append = { conv: state.conv, head: state.head, entries: [], effects: [], retransmits: [] }
-      batch.appends.set(state.conv, append)
-    }
-    append.entries.push(entry)
-    if (effects.length > 0) {
-      append.effects.push(...effects)
-      applyEffects(state, effects)
-      this.conversations.keep(state)
-    }
-    if (operation.retransmit !== undefined) append.retransmits.push({ ...operation.retransmit, seq: entry.seq })
-    state.head = entry.seq
-    state.lastTs = entry.ts
-  }
-
-  /** Another writer was faster: these read the log anew and go first, in their old order. */
-  #requeueLost(batch: Batch, lost: Set<ConversationId>): void {
-    for (const conv of lost) this.conversations.drop(conv)
-    const again: Queued[] = []
-    batch.written = batch.written.filter((written) => {
-      if (!lost.has(written.queued.operation.conv)) return true
-      again.push(written.queued)
-      return false
-    })
-    batch.duplicates = batch.duplicates.filter((duplicate) => {
-      if (duplicate.entry === undefined || !lost.has(duplicate.queued.operation.conv)) return true
-      again.push(duplicate.queued)
-      return false
-    })
-    this.#queue.putBack(again)
-  }
-
-  async #answer(batch: Batch): Promise<void> {
-    const { observe, observeDeliverySeconds } = this.#options
-    this.#answerWritten(batch)
-    const [first] = batch.written
-    if (first !== undefined) observeDeliverySeconds?.((performance.now() - first.queued.sinceMs) / 1000)
-    await this.#answerDuplicates(batch)
-    observe?.('stored', batch.written.length)
-    observe?.('refused', batch.refused.length)
-  }
-
-  #answerWritten(batch: Batch): void {
-    const { logger } = this.#options
-    for (const { queued, entry, effects } of batch.written) {
-      const { operation } = queued
-      try {
-        operation.stored(entry)
-      } catch (error) {
-        logger.error({ err: error, conv: operation.conv, seq: entry.seq }, 'a stored message could not be acknowledged')
-      }
-      this.#dispatch(operation.conv, entry, effects)
-    }
-    for (const { operation, error } of batch.refused) {
-      try {
-        operation.refused(error)
-      } catch (fault) {
-        logger.error({ err: fault, conv: operation.conv }, 'a refusal could not be answered')
-      }
-    }
-  }
-
-  #dispatch(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
-    try {
-      this.#options.dispatch(conv, entry, effects)
-    } catch (error) {
-      this.#options.logger.error({ err: error, conv, seq: entry.seq }, 'a stored message could not be dispatched')
-    }
-  }
-
-  async #answerDuplicates(batch: Batch): Promise<void> {
-    const { store, observe, logger } = this.#options
-    for (const { queued, seq, entry } of batch.duplicates) {
-      const { operation } = queued
-      try {
-        const first = entry ?? (await store.log.read(operation.conv, seq, seq, 1))[0]
-        if (first === undefined) throw new Error(`the index names ${operation.conv} ${seq}, which the log does not have`)
-        this.#judgeDuplicate(operation, first)
-      } catch (error) {
-        logger.error({ err: error }, 'the first of a duplicate cannot be read')
-        operation.failed('the store cannot be read')
-      }
-    }
-    observe?.('duplicate', batch.duplicates.length)
-  }
-
-  #judgeDuplicate(operation: Operation, first: LogEntry): void {
-    if (operation.content !== undefined && !tailOf(first.payload).equals(operation.content)) {
-      return operation.refused(
-        refuse('conflict', `the id ${JSON.stringify(operation.id)} is already used for another message, seq ${first.seq}`),
-      )
-    }
-    operation.duplicate(first)
   }
 }

@@ -4,115 +4,12 @@
  */
 import t from 'tap'
 import { refuse } from '../broker/errors.js'
-import { LogWriter, type LogWriterOptions, type Operation, type Plan } from '../broker/log-writer.js'
-import { createLogger } from '../broker/logger.js'
-import type { ConversationAppend, LogEntry, SentKey, Store } from '../broker/store/store.js'
-import { StoreUnavailable } from '../broker/store/store.js'
+import type { Operation } from '../broker/operation.js'
+import { type ConversationAppend, StoreUnavailable } from '../broker/store/store.js'
 import { createRandom, newSeed } from './contract/entries.js'
 import { eventually } from './helper/eventually.js'
+import { createWriter, FaultyStore, idsOf } from './helper/faulty-store.js'
 
-/** A store in memory whose appends can be made to fail, to be overtaken and to be late. */
-class FaultyStore {
-  readonly entries = new Map<string, LogEntry[]>()
-  /** Called before each append: what it throws is what the append rejects with. */
-  beforeAppend: (batch: readonly ConversationAppend[]) => void | Promise<void> = () => undefined
-  beforeFind: () => void | Promise<void> = () => undefined
-  beforeRead: () => void | Promise<void> = () => undefined
-  /** The append is done, and its promise rejects all the same. */
-  failsAfterwards = 0
-  appends = 0
-
-  of(conv: string): LogEntry[] {
-    const entries = this.entries.get(conv) ?? []
-    this.entries.set(conv, entries)
-    return entries
-  }
-
-  get log(): Pick<Store['log'], 'append' | 'head' | 'heads' | 'read' | 'findSentAll' | 'findRetransmit'> {
-    return {
-      append: async (batch) => {
-        this.appends++
-        await this.beforeAppend(batch)
-        const lost = batch.filter(({ conv, head }) => this.of(conv).length !== head)
-        for (const { conv, entries } of batch) if (!lost.some((append) => append.conv === conv)) this.of(conv).push(...entries)
-        if (this.failsAfterwards > 0) {
-          this.failsAfterwards--
-          throw new StoreUnavailable('the answer got lost')
-        }
-        return lost.map(({ conv }) => conv)
-      },
-      head: async (conv) => this.of(conv).length,
-      heads: async (convs) => convs.map((conv) => ({ head: this.of(conv).length, ts: this.of(conv).at(-1)?.ts ?? 0 })),
-      read: async (conv, from, to, limit) => {
-        await this.beforeRead()
-        return this.of(conv).slice(from - 1, Math.min(to, from - 1 + limit))
-      },
-      findSentAll: async (keys) => {
-        await this.beforeFind()
-        return keys.map((key) => this.#find(key))
-      },
-      findRetransmit: async () => undefined,
-    }
-  }
-
-  #find({ conv, from, id }: SentKey): number | undefined {
-    return this.of(conv).find((entry) => entry.from === from && entry.id === id)?.seq
-  }
-
-  get asStore(): Store {
-    return { log: this.log, directory: { user: async (user: string) => ({ user, createdTs: 0 }) } } as unknown as Store
-  }
-}
-
-interface Outcome {
-  kind: 'stored' | 'duplicate' | 'refused' | 'failed'
-  name: string
-  seq?: number
-  why?: string
-}
-
-interface Answers {
-  outcomes: Outcome[]
-  send(conv: string, from: string, id: string, more?: Partial<Operation>): void
-}
-
-function createWriter(store: FaultyStore, more: Partial<LogWriterOptions> = {}): Answers & { writer: LogWriter; dispatched: string[] } {
-  const dispatched: string[] = []
-  const outcomes: Outcome[] = []
-  const writer = new LogWriter({
-    store: store.asStore,
-    logger: createLogger('silent'),
-    retryMs: 60_000,
-    dispatch: (conv, { seq }) => dispatched.push(`${conv} ${seq}`),
-    ...more,
-  })
-  const send: Answers['send'] = (conv, from, id, more = {}) => {
-    const name = `${conv} ${from} ${id}`
-    const tail = Buffer.from(`"from":"${from}","id":"${id}"`)
-    writer.submit(
-      {
-        conv,
-        from,
-        device: 'phone',
-        id,
-        content: tail,
-        retransmit: undefined,
-        isRetry: false,
-        target: undefined,
-        plan: (): Plan => ({ tail, effects: [] }),
-        stored: ({ seq }) => outcomes.push({ kind: 'stored', name, seq }),
-        duplicate: ({ seq }) => outcomes.push({ kind: 'duplicate', name, seq }),
-        refused: ({ code }) => outcomes.push({ kind: 'refused', name, why: code }),
-        failed: (why) => outcomes.push({ kind: 'failed', name, why }),
-        ...more,
-      },
-      100,
-    )
-  }
-  return { writer, outcomes, dispatched, send }
-}
-
-const idsOf = (store: FaultyStore, conv: string): string[] => store.of(conv).map(({ from, id }) => `${from} ${id}`)
 const direct = 'u/alice/bob'
 
 t.test('a store that is away for a while costs nothing but time', async (t) => {
@@ -515,15 +412,20 @@ t.test('at random: each is answered once, in order per sender, and stored once',
           .push({ seq: store.of(conv).length + 1, ts: 1, from: 'x', device: '', id: `x${intruder++}`, payload: Buffer.from('{}') })
       }
       if (choice === 3) await new Promise(setImmediate)
+      if (choice === 4) await new Promise((resolve) => setTimeout(resolve, 2))
     }
     const { outcomes, dispatched, send } = createWriter(store)
     const convs = ['u/alice/bob', 'u/alice/carol', 'u/bob/carol']
     let sent = 0
-    for (let step = 0; step < 200; step++) {
+    const again = new Set<string>()
+    // In odd rounds more than a batch takes waits all the time.
+    for (let step = 0; step < (round % 2 === 0 ? 200 : 5_000); step++) {
       const conv = convs[random(3)] as string
-      send(conv, random(2) === 0 ? 'alice' : 'bob', `m${random(10) === 0 ? random(sent + 1) : sent}`)
+      const id = `m${random(10) === 0 ? random(sent + 1) : sent}`
+      if (id !== `m${sent}`) again.add(id)
+      send(conv, random(2) === 0 ? 'alice' : 'bob', id)
       sent++
-      if (random(10) === 0) await new Promise(setImmediate)
+      if (random(round % 2 === 0 ? 10 : 300) === 0) await new Promise(setImmediate)
     }
     await eventually(() => outcomes.length === sent, { timeoutMs: 20_000 })
     for (const conv of convs) {
@@ -532,9 +434,128 @@ t.test('at random: each is answered once, in order per sender, and stored once',
       const names = entries.map(({ from, id }) => `${from} ${id}`)
       if (gaps.length > 0) return t.same(gaps, [], conv)
       if (new Set(names).size !== names.length) return t.same(names, [...new Set(names)], conv)
+      for (const from of ['alice', 'bob']) {
+        const numbers = entries.filter((entry) => entry.from === from && !again.has(entry.id)).map(({ id }) => Number(id.slice(1)))
+        const ordered = numbers.toSorted((a, b) => a - b)
+        if (numbers.join() !== ordered.join()) return t.same(numbers, ordered, `${conv}: ${from}'s in the order in which they were sent`)
+      }
       const own = entries.filter(({ from }) => from !== 'x').map(({ seq }) => `${conv} ${seq}`)
       const told = dispatched.filter((each) => own.includes(each))
       if (told.join() !== own.join()) return t.same(told, own, `${conv}: each is dispatched once, in order`)
     }
   }
+})
+
+// --- the next batch is decided before the one that is written is on the disk ----------------------------------------------
+
+/** More than a batch takes. */
+const many = 700
+
+/** Sends `m0` …, holds the first append until all are sent and the second batch is decided, then does `what` to it. */
+async function heldWithManyBehind(store: FaultyStore, what: (batch: readonly ConversationAppend[]) => void, conv = direct) {
+  let goOn = (): void => undefined
+  const held = new Promise<void>((resolve) => (goOn = resolve))
+  store.beforeAppend = async (batch) => {
+    if (store.appends > 1) return
+    await held
+    what(batch)
+  }
+  let decided = 0
+  const { outcomes, dispatched, writer, send } = createWriter(store)
+  const tail = (id: string) => Buffer.from(`"from":"alice","id":"${id}"`)
+  const counted = (id: string): Partial<Operation> => ({
+    plan: () => {
+      decided++
+      return { tail: tail(id), effects: [] }
+    },
+  })
+  send(conv, 'alice', 'first', counted('first'))
+  await eventually(() => store.appends === 1)
+  for (let i = 0; i < many; i++) send(conv, 'alice', `m${i}`, counted(`m${i}`))
+  // Sent again while what it repeats is on its way.
+  send(conv, 'alice', 'first')
+  send(conv, 'alice', 'm0')
+  await eventually(() => decided > 100, { what: 'the second batch is decided while the first is written' })
+  t.equal(store.appends, 1)
+  t.same(outcomes, [])
+  goOn()
+  await eventually(() => outcomes.length === many + 3)
+  return { outcomes, dispatched, writer }
+}
+
+const inOrder = (before: string[] = []): string[] => [...before, 'alice first', ...Array.from({ length: many }, (_, i) => `alice m${i}`)]
+
+t.test('what is decided ahead knows what is on its way', async (t) => {
+  const store = new FaultyStore()
+  const { outcomes, dispatched } = await heldWithManyBehind(store, () => undefined)
+  t.same(idsOf(store, direct), inOrder())
+  t.equal(dispatched.length, many + 1)
+  t.same(
+    outcomes.filter(({ kind }) => kind === 'duplicate').map(({ name, seq }) => `${name} ${seq}`),
+    [`${direct} alice first 1`, `${direct} alice m0 2`],
+  )
+})
+
+t.test('the first of two fails: the second is not written before it', async (t) => {
+  const store = new FaultyStore()
+  const { outcomes } = await heldWithManyBehind(store, () => {
+    throw new StoreUnavailable('away')
+  })
+  t.same(idsOf(store, direct), inOrder())
+  t.same(
+    store.of(direct).map(({ seq }) => seq),
+    Array.from({ length: many + 1 }, (_, i) => i + 1),
+  )
+  t.equal(outcomes.filter(({ kind }) => kind === 'stored').length, many + 1)
+})
+
+t.test('the first of two is written and its answer is lost: nothing twice, and live sessions get it in order', async (t) => {
+  const store = new FaultyStore()
+  const { dispatched } = await heldWithManyBehind(store, () => store.failsAfterwards++)
+  t.same(idsOf(store, direct), inOrder())
+  t.same(
+    dispatched,
+    Array.from({ length: many + 1 }, (_, i) => `${direct} ${i + 1}`),
+  )
+})
+
+t.test('another writer is faster than the first of two: the second is decided anew behind it', async (t) => {
+  const store = new FaultyStore()
+  const { outcomes } = await heldWithManyBehind(store, () => {
+    store.of(direct).push({ seq: 1, ts: 1, from: 'x', device: '', id: 'x', payload: Buffer.from('{}') })
+  })
+  t.same(idsOf(store, direct), inOrder(['x x']))
+  t.same(
+    outcomes.filter(({ kind }) => kind === 'duplicate').map(({ name, seq }) => `${name} ${seq}`),
+    [`${direct} alice first 2`, `${direct} alice m0 3`],
+  )
+})
+
+t.test('a message over what the log takes is refused, and the others are stored', async (t) => {
+  const store = new FaultyStore()
+  const { outcomes, send } = createWriter(store)
+  send(direct, 'alice', 'a1')
+  send(direct, 'alice', 'a2', { plan: () => ({ tail: Buffer.alloc(13 * 1024 * 1024, ' '), effects: [] }) })
+  send(direct, 'alice', 'a3')
+  await eventually(() => outcomes.length === 3)
+  t.same(idsOf(store, direct), ['alice a1', 'alice a3'])
+  t.equal(outcomes.find(({ kind }) => kind === 'refused')?.why, 'too_large')
+})
+
+t.test('what changes more members than one append takes is spread over several, in order', async (t) => {
+  const store = new FaultyStore()
+  const sizes: number[] = []
+  store.beforeAppend = ([first]) => void sizes.push(first?.effects.length ?? 0)
+  const { outcomes, send } = createWriter(store)
+  const record = { group: 'team', name: 'Team', createdTs: 1, membersMax: 100 }
+  for (let i = 0; i < 12; i++) {
+    const effects = Array.from({ length: 4_000 }, () => ({ kind: 'group' as const, record: { ...record, name: `Team ${i}` } }))
+    send('g/team', 'alice', `a${i}`, { plan: () => ({ tail: Buffer.from(`"from":"alice","id":"a${i}"`), effects }) })
+  }
+  await eventually(() => outcomes.length === 12)
+  t.same(
+    idsOf(store, 'g/team'),
+    Array.from({ length: 12 }, (_, i) => `alice a${i}`),
+  )
+  t.same(sizes, [12_000, 12_000, 12_000, 12_000])
 })

@@ -205,6 +205,8 @@ export interface KeyValueStore {
 }
 
 export interface Store {
+  /** Others write to it too: what was read a moment ago may be old. */
+  readonly isShared: boolean
   readonly log: MessageLog
   readonly directory: Directory
   readonly sessions: SessionStore

@@ -5,7 +5,8 @@
 import { randomUUID } from 'node:crypto'
 import { type Conversation, type GroupState, isMember } from '../../broker/conversation.js'
 import { Refusal, refuse } from '../../broker/errors.js'
-import type { LogWriter, Operation, Plan } from '../../broker/log-writer.js'
+import type { LogWriter } from '../../broker/log-writer.js'
+import type { Operation, Plan } from '../../broker/operation.js'
 import type { Effect, LogEntry, MemberRecord, Role, Span } from '../../broker/store/store.js'
 import { type ConversationId, groupConversation } from '../../broker/topics.js'
 

@@ -19,13 +19,11 @@ export const mutations = {
   ackBeforeAppend: {
     title: 'acknowledges a message, and writes it a moment later',
     file: 'broker/log-writer.js',
-    find: 'if (batch.appends.size > 0)',
-    replace: `if (before !== undefined) await this.#answer(before);
-            before = undefined;
-            await this.#answer(batch);
+    find: 'const started = performance.now();',
+    replace: `await this.#answers.give(batch);
             Object.assign(batch, { written: [], duplicates: [], refused: [] });
             await new Promise((resolve) => setTimeout(resolve, 30));
-            if (batch.appends.size > 0)`,
+            const started = performance.now();`,
   },
   ackBeforeWrite: {
     title: 'acknowledges a record of its journal before the write has returned',
@@ -43,8 +41,8 @@ export const mutations = {
   failureTakenAsDone: {
     title: 'acknowledges what a full disk has not taken',
     file: 'broker/log-writer.js',
-    find: 'this.#doubts.note(conv, head, attempts);',
-    replace: 'return [];',
+    find: 'return { fault };',
+    replace: 'return noneLost;',
   },
   cursorBeforePuback: {
     title: 'moves the cursor of a session when it sends, not at PUBACK',
@@ -54,8 +52,8 @@ export const mutations = {
   },
   noDedup: {
     title: 'does not know a message again',
-    file: 'broker/log-writer.js',
-    find: 'const earlier = batch.sent[i];',
+    file: 'broker/write-batch.js',
+    find: 'const earlier = sent[i];',
     replace: 'const earlier = undefined;',
   },
   noMembership: {

@@ -57,6 +57,7 @@ async function openStore(environment: Environment, recent: Recent, release: () =
   const log = new LmdbMessageLog(environment, logTables, directoryTables, recent, join(environment.dir, 'journal'))
   await log.restore()
   return {
+    isShared: false,
     log,
     directory: new LmdbDirectory(environment, directoryTables, recent),
     sessions: new LmdbSessionStore(environment, sessionTables),

@@ -1,6 +1,7 @@
 /**
  * Tells without asking MongoDB that a message id is new, for conversations of which this node has written everything. It stays right with
- * other writers: whoever else writes makes the next append here lose, and a conversation that lost is forgotten.
+ * other writers: whoever else writes makes the next append here lose, even one that builds on what they wrote, and a conversation that lost
+ * is forgotten.
  */
 import type { ConversationId } from '../../topics.js'
 import type { LogEntry } from '../store.js'
@@ -16,6 +17,11 @@ export class FreshIds {
   /** True: (from, id) was not stored, or the append that relies on it will lose. */
   isNew(conv: ConversationId, from: string, id: string): boolean {
     return this.#byConv.get(conv)?.has(keyOf(from, id)) === false
+  }
+
+  /** Some id was told to be new because of this. */
+  knows(conv: ConversationId): boolean {
+    return this.#byConv.has(conv)
   }
 
   /** An append behind `head` has succeeded. */

@@ -36,24 +36,19 @@ export class MongodbMessageLog implements MessageLog {
   /** Where a segment ends for certain; perhaps not the last one any more. */
   readonly #ends = new Map<ConversationId, number>()
   readonly #fresh = new FreshIds()
-  #last: Promise<unknown> = Promise.resolve()
 
   constructor(server: MongodbServer, applied: Applied) {
     this.#server = server
     this.#applied = applied
   }
 
-  append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
-    const appended = this.#last.then(() => this.#append(batch))
-    this.#last = appended.then(done, done)
-    return appended
-  }
-
-  async #append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
+  async append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
     const filled = batch.filter(({ entries }) => entries.length > 0)
     const unknown = batch.filter(({ conv, head, entries }) => entries.length === 0 || (head > 0 && this.#ends.get(conv) !== head))
     const ends = await this.#applied.upToDate(unknown.map(({ conv }) => conv))
-    const late = new Set(unknown.filter(({ conv, head }) => (ends.get(conv)?.head ?? 0) !== head).map(({ conv }) => conv))
+    // One that is behind what others wrote may rely on fresh ids that do not know of it.
+    const isLate = ({ conv, head }: ConversationAppend): boolean => (ends.get(conv)?.head ?? 0) !== head || this.#fresh.knows(conv)
+    const late = new Set(unknown.filter(isLate).map(({ conv }) => conv))
     const accepted = filled.filter(({ conv }) => !late.has(conv))
     const segments = accepted.map(segmentOf)
     for (const conv of await this.#insert(segments)) late.add(conv)
@@ -193,8 +188,6 @@ export class MongodbMessageLog implements MessageLog {
     }
   }
 }
-
-const done = (): void => undefined
 
 function segmentOf({ conv, head, entries, effects, retransmits }: ConversationAppend): SegmentDocument {
   const bytes = entries.reduce((sum, { payload }) => sum + payload.length + entryBytes, 0)

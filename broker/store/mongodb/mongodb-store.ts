@@ -28,6 +28,7 @@ export async function createMongodbStore(url: string): Promise<Store> {
   }
   const applied = new Applied(server)
   return {
+    isShared: true,
     log: new MongodbMessageLog(server, applied),
     directory: new MongodbDirectory(server, applied),
     sessions: new MongodbSessionStore(server),
