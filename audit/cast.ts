@@ -23,6 +23,8 @@ export interface Cast {
   devices: Device[]
   groups: Group[]
   friendsOf(user: string): readonly string[]
+  /** Who blocks whom from before the run to its end. */
+  standingBlocks: readonly (readonly [user: string, peer: string])[]
 }
 
 export const groupMembersMax = 500
@@ -45,6 +47,7 @@ export function createCast(count: number): Cast {
     devices: [...users.flatMap(devicesOf), ...outsiders.flatMap((user) => devicesOf(user, 0))],
     groups: createGroups(users, new Set(churners)),
     friendsOf: (user) => friends.get(user) ?? [],
+    standingBlocks: users.flatMap((user, n) => (n % 12 === 5 ? [[user, friends.get(user)?.[0] as string] as const] : [])),
   }
 }
 

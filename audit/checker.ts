@@ -5,7 +5,9 @@
 import { checkConnections, checkSessions, sessionsOf } from './checks/delivery.js'
 import { checkLog, checkSenderOrder, checkSends } from './checks/log.js'
 import { checkReads } from './checks/reads.js'
+import { checkRules } from './checks/rules.js'
 import { checkPresence, checkServer } from './checks/sessions.js'
+import { checkStatus } from './checks/status.js'
 import { createWorld, type World } from './checks/world.js'
 import type { ConnectionRecord, History } from './history.js'
 import { type Report, type Verdict, type Violation, type Wrong, wrongNames } from './verdict.js'
@@ -26,6 +28,8 @@ export function check(history: History): Verdict {
     checkConnections(history, world, report)
     checkSessions(history, world, report)
     checkReads(history, world, report)
+    checkRules(history, world, report)
+    checkStatus(history, world, report)
   }
   checkPresence(history, report)
   checkServer(history, report)

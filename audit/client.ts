@@ -4,13 +4,14 @@
  * request, and records all that it does and sees. Never throws for what the server does.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { type Address, type ConversationId, conversationOf } from '../broker/topics.js'
-import type { Ready } from './history.js'
+import { type Address, addressOf, type ConversationId, conversationOf } from '../broker/topics.js'
+import type { Act } from './history.js'
 import { type Connection, directOf, newConnection, seqOf } from './link.js'
 import * as packets from './packets.js'
 import { openPipe, type Transport } from './pipe.js'
 import type { Random } from './random.js'
 import { addToRuns, type Recorder } from './recorder.js'
+import { recordSignal } from './signals.js'
 
 export interface ClientWorld {
   recorder: Recorder
@@ -30,7 +31,7 @@ export interface ClientOptions {
   keepaliveSeconds: number
   /** Of each token it connects with. */
   tokenSeconds: number
-  /** Filters to subscribe to; a Parley needs none. */
+  /** Filters to subscribe to; a Parley needs none for messages. */
   filters: readonly string[]
 }
 
@@ -40,6 +41,12 @@ interface Outgoing {
   payload: string
   packetId: number
   hasId: boolean
+}
+
+/** A message that can be spoken of. */
+interface Place {
+  conv: ConversationId
+  seq: number
 }
 
 const inFlightMax = 64
@@ -74,6 +81,11 @@ export class VirtualClient {
   readonly #recent: Outgoing[] = []
   /** Sends with an id that have no ack yet. */
   readonly #unanswered = new Map<string, number>()
+  /** Read positions without PUBACK on this connection, by packet id. */
+  readonly #positions = new Map<number, number>()
+  /** The last message of somebody else, and the last own one. */
+  #heard: Place | undefined
+  #said: Place | undefined
 
   constructor(options: ClientOptions, world: ClientWorld) {
     this.options = options
@@ -133,22 +145,56 @@ export class VirtualClient {
     this.#isFrozen = false
     const connection = this.#connection
     if (connection === undefined || connection.isBroken) return
-    for (const { packetId } of connection.withheld.splice(0)) connection.pipe.write(packets.puback(packetId))
+    for (const { packetId, message } of connection.withheld.splice(0)) this.#acknowledge(connection, packetId, message)
     connection.pipe.resume()
   }
 
   /** Sends a text message; with `id` as JSON, otherwise as plain text. `bytes` dots follow the name. */
   send(address: Address, name: string, id: string | undefined, bytes: number): void {
+    const body = `${name} ${'.'.repeat(bytes)}`
+    this.#offer(address, name, id, id === undefined ? body : JSON.stringify({ id, body }), bytes)
+  }
+
+  /** Recalls, edits or reacts to the last message of somebody else or the last own one; false when there is none yet. */
+  act(type: Act['type'], whose: 'own' | 'others', id: string): boolean {
+    const place = whose === 'own' ? this.#said : this.#heard
+    if (place === undefined) return false
+    const { conv, seq } = place
+    const more = { recall: {}, edit: { body: `${id} edited` }, reaction: { emoji: '👍', on: true } }[type]
+    this.#offer(addressOf(conv, this.options.user), id, id, JSON.stringify({ id, type, body: { seq, ...more } }), 0, { type, seq })
+    return true
+  }
+
+  #offer(address: Address, name: string, id: string | undefined, payload: string, bytes: number, act?: Act): void {
     const { recorder } = this.#world
     const conv = conversationOf(address, this.options.user)
     if (conv === undefined) throw new Error(`${address} is not an address`)
     const number = recorder.nextSend()
-    recorder.write({ event: 'send', send: number, client: this.#number, conv, id: id ?? null, name, bytes, at: recorder.tick() })
+    const what = { id: id ?? null, name, bytes, ...(act === undefined ? {} : { act }) }
+    recorder.write({ event: 'send', send: number, client: this.#number, conv, ...what, at: recorder.tick() })
     if (id !== undefined) this.#unanswered.set(`${address} ${id}`, number)
-    const body = `${name} ${'.'.repeat(bytes)}`
-    const payload = id === undefined ? body : JSON.stringify({ id, body })
     this.#waiting.push({ number, topic: `${address}/msg`, payload, packetId: 0, hasId: id !== undefined })
     this.#sendWaiting()
+  }
+
+  /** Says that the last message of somebody else has been read. */
+  read(): void {
+    if (!this.isUp || this.#heard === undefined) return
+    const { recorder } = this.#world
+    const { conv, seq } = this.#heard
+    const [position, packetId] = [recorder.nextPosition(), this.#nextOtherId()]
+    recorder.write({ event: 'position', position, client: this.#number, conv, seq, at: recorder.tick() })
+    this.#positions.set(packetId, position)
+    const topic = `${addressOf(conv, this.options.user)}/read`
+    this.#connection?.pipe.write(packets.publish({ topic, payload: JSON.stringify({ seq }), qos: 1, packetId, dup: false }))
+  }
+
+  type(address: Address): void {
+    const conv = conversationOf(address, this.options.user)
+    if (!this.isUp || conv === undefined) return
+    const { recorder } = this.#world
+    recorder.write({ event: 'typed', client: this.#number, conv, at: recorder.tick() })
+    this.#connection?.pipe.write(packets.publish({ topic: `${address}/typing`, payload: '', qos: 0, packetId: 0, dup: false }))
   }
 
   /** Sends the last messages a second time: with an id under packet ids of their own, without one as retransmissions while they are in flight. */
@@ -263,6 +309,7 @@ export class VirtualClient {
     const { recorder } = this.#world
     const { filters, keepaliveSeconds } = this.options
     connection.isUp = true
+    this.#positions.clear()
     connection.number = recorder.nextConnection()
     const when = { at: recorder.tick(), ms: recorder.ms }
     recorder.write({
@@ -277,9 +324,11 @@ export class VirtualClient {
   }
 
   #pubacked(packetId: number): void {
+    const { recorder } = this.#world
+    const position = this.#positions.get(packetId)
+    if (position !== undefined && this.#positions.delete(packetId)) return recorder.write({ event: 'positioned', position })
     const outgoing = this.#inFlight.get(packetId)
     if (outgoing === undefined) return
-    const { recorder } = this.#world
     recorder.acked++
     recorder.write({ event: 'puback', send: outgoing.number, ms: recorder.ms })
     this.#inFlight.delete(packetId)
@@ -297,7 +346,12 @@ export class VirtualClient {
     else this.#control(connection, body.toString('latin1', 2, topicEnd), payload)
     if (packetId === 0) return
     if (this.isWithholding) connection.withheld.push({ packetId, message })
-    else connection.pipe.write(packets.puback(packetId))
+    else this.#acknowledge(connection, packetId, message)
+  }
+
+  #acknowledge({ pipe }: Connection, packetId: number, message: [ConversationId, number] | undefined): void {
+    if (message !== undefined) this.#world.recorder.acknowledged(this.options.user, ...message)
+    pipe.write(packets.puback(packetId))
   }
 
   #message(connection: Connection, topic: string, payload: Buffer): [ConversationId, number] {
@@ -306,19 +360,14 @@ export class VirtualClient {
     const seq = seqOf(payload)
     recorder.delivered++
     recorder.message(conv, seq, payload, this.name)
+    this.#heard = { conv, seq }
     addToRuns(connection.isReady ? connection.after : connection.before, conv, seq)
     return [conv, seq]
   }
 
   #control(connection: Connection, topic: string, payload: Buffer): void {
     if (topic.endsWith('/ack')) this.#ack(payload)
-    else if (topic.endsWith('/event')) {
-      const { recorder } = this.#world
-      const { type, ...ready } = JSON.parse(payload.toString()) as Ready & { type: string }
-      if (type !== 'ready') return
-      connection.isReady = true
-      recorder.write({ event: 'ready', connection: connection.number, at: recorder.tick(), ready })
-    }
+    else recordSignal(this.#world.recorder, this.options.user, connection, topic, payload)
   }
 
   #ack(payload: Buffer): void {
@@ -335,8 +384,11 @@ export class VirtualClient {
     const send = this.#unanswered.get(`${address} ${ack.id}`)
     if (send === undefined) return
     const { recorder } = this.#world
-    if (ack.error === undefined) recorder.write({ event: 'ack', send, seq: ack.seq, ts: ack.ts, dup: ack.dup === true })
-    else {
+    if (ack.error === undefined) {
+      recorder.write({ event: 'ack', send, seq: ack.seq, ts: ack.ts, dup: ack.dup === true, at: recorder.tick() })
+      const conv = conversationOf(address as Address, this.options.user)
+      if (conv !== undefined) this.#said = { conv, seq: ack.seq }
+    } else {
       recorder.refused++
       recorder.write({ event: 'refused', send, code: ack.error.code })
     }

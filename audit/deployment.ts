@@ -51,7 +51,7 @@ export interface Deployment {
   cannot(kind: string): string | undefined
   fillDisk(): void
   freeDisk(): void
-  /** What each user's clients subscribe to; nothing on Parley. */
+  /** What each user's clients subscribe to; on Parley only what is opt-in. */
   filtersOf(user: string, groups: readonly string[]): readonly string[]
   /** Ends all nodes and removes what they left. */
   close(): Promise<void>

@@ -67,7 +67,7 @@ export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: Emb
     cannot: (kind) => (kind === 'disk' && !isOwnDisk ? 'it needs root on Linux, to mount a file system that can be filled' : undefined),
     fillDisk: () => resize(dataDir, 'full'),
     freeDisk: () => resize(dataDir, 'free'),
-    filtersOf: () => [],
+    filtersOf: () => ['g/+/typing'],
     async close() {
       await node.kill()
       process.removeListener('exit', unmount)

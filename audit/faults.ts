@@ -30,6 +30,8 @@ export const kinds = {
   'same-id': { scope: 'client', weight: 6, meaning: 'all devices of a user send the same id' },
   'same-device': { scope: 'client', weight: 3, meaning: 'a device connects while it is connected' },
   members: { scope: 'client', weight: 12, meaning: 'members are added, removed, or leave' },
+  mute: { scope: 'client', weight: 2, meaning: 'a member of a group is muted for a while' },
+  people: { scope: 'client', weight: 4, meaning: 'a user blocks a friend for a while, or two become friends' },
   token: { scope: 'steady', weight: 0, meaning: 'one client in fifteen has tokens that last seconds' },
   fuzz: { scope: 'steady', weight: 0, meaning: 'malformed packets over TCP and WebSocket beside the chat' },
 } as const satisfies Record<string, Kind>

@@ -19,6 +19,22 @@ export interface Ready {
   truncated?: Record<string, [number, number]>
 }
 
+/** What speaks of an earlier message of its conversation. */
+export interface Act {
+  type: 'recall' | 'edit' | 'reaction'
+  seq: number
+}
+
+export interface ListRow {
+  conv: ConversationId
+  head: number
+  unread: number
+  /** Of the peer, in a direct conversation; `acked` as with receipts. */
+  delivered: number
+  read: number
+  acked: number
+}
+
 export interface Sample {
   ms: number
   acked: number
@@ -36,14 +52,27 @@ export type Event =
       minutes: number
       rate: number
       users: number
+      /** Absent: one. */
+      nodes?: number
       faults: string[]
       skipped: { kind: string; why: string }[]
     }
   | { event: 'client'; client: number; user: string; device: string; clean: boolean; transport: 'tcp' | 'ws' }
   /** `bytes`: dots behind the name in the body. The same name sent by two clients is the same message. */
-  | { event: 'send'; send: number; client: number; conv: ConversationId; id: string | null; name: string; bytes: number; at: number }
+  | {
+      event: 'send'
+      send: number
+      client: number
+      conv: ConversationId
+      id: string | null
+      name: string
+      bytes: number
+      at: number
+      /** What it does to which message, when it is no message itself; its name is its id then. */
+      act?: Act
+    }
   | { event: 'puback'; send: number; ms: number }
-  | { event: 'ack'; send: number; seq: number; ts: number; dup: boolean }
+  | { event: 'ack'; send: number; seq: number; ts: number; dup: boolean; at: number }
   | { event: 'refused'; send: number; code: string }
   /** A payload, when it is seen first. */
   | { event: 'message'; conv: ConversationId; seq: number; raw: string }
@@ -67,6 +96,17 @@ export type Event =
   | { event: 'members'; group: string; change: 'create' | 'add' | 'remove' | 'leave'; users: string[]; at: number; isDone?: boolean }
   /** All that a user was shown between `from` and `to`, the head; by `peek` in the middle of the run, by the others after it. */
   | { event: 'read'; user: string; conv: ConversationId; by: 'history' | 'sync' | 'peek'; from: number; to: number; runs: Run[] }
+  /** A user says that he has read up to seq; `positioned` when PUBACK says that it is kept. */
+  | { event: 'position'; position: number; client: number; conv: ConversationId; seq: number; at: number }
+  | { event: 'positioned'; position: number }
+  /** A receipt of the peer; `acked`: the highest seq that a device of his had acknowledged by then. */
+  | { event: 'receipt'; connection: number; at: number; conv: ConversationId; user: string; delivered: number; read: number; acked: number }
+  | { event: 'typed'; client: number; conv: ConversationId; at: number }
+  | { event: 'heard'; connection: number; conv: ConversationId; from: string; at: number }
+  /** A block that was asked for, or its end; `isDone` as with members, `doneAt` when the answer came. */
+  | { event: 'block'; user: string; peer: string; isOn: boolean; at: number; doneAt: number; isDone?: boolean }
+  /** The conversation list of a user in the end. */
+  | { event: 'list'; user: string; rows: ListRow[] }
   | { event: 'fault'; kind: string; ms: number; what: string }
   | { event: 'node'; node: string; what: 'up' | 'exit'; ms: number; isOrdered: boolean; why: string }
   | { event: 'logged'; node: string; level: string; text: string }
@@ -91,10 +131,22 @@ export interface SendRecord {
   name: string
   bytes: number
   at: number
+  act: Act | undefined
   isPubacked: boolean
-  acks: { seq: number; ts: number; dup: boolean }[]
+  acks: { seq: number; ts: number; dup: boolean; at: number }[]
   refusals: string[]
 }
+
+export interface PositionRecord {
+  user: string
+  conv: ConversationId
+  seq: number
+  at: number
+  isPubacked: boolean
+}
+
+/** What one connection was told of another user. */
+export type Told<Name extends 'receipt' | 'heard'> = EventOf<Name> & { by: ConnectionRecord }
 
 export interface ConnectionRecord extends ClientRecord {
   upAt: number
@@ -124,6 +176,12 @@ export interface History {
   changed: EventOf<'changed'>[]
   members: EventOf<'members'>[]
   reads: EventOf<'read'>[]
+  positions: PositionRecord[]
+  receipts: Told<'receipt'>[]
+  typed: { user: string; conv: ConversationId; at: number }[]
+  heard: Told<'heard'>[]
+  blocks: EventOf<'block'>[]
+  lists: EventOf<'list'>[]
   faults: EventOf<'fault'>[]
   nodes: EventOf<'node'>[]
   logged: EventOf<'logged'>[]
@@ -157,6 +215,12 @@ export class HistoryBuilder {
     changed: [],
     members: [],
     reads: [],
+    positions: [],
+    receipts: [],
+    typed: [],
+    heard: [],
+    blocks: [],
+    lists: [],
     faults: [],
     nodes: [],
     logged: [],
@@ -203,7 +267,14 @@ export class HistoryBuilder {
 
   #note(event: Event): void {
     const rest = this.#rest
-    if (event.event === 'changed') rest.changed.push(event)
+    if (event.event === 'position') rest.positions[event.position] = this.#positionOf(event)
+    else if (event.event === 'positioned') this.#position(event.position).isPubacked = true
+    else if (event.event === 'receipt') rest.receipts.push({ ...event, by: this.#connection(event.connection) })
+    else if (event.event === 'heard') rest.heard.push({ ...event, by: this.#connection(event.connection) })
+    else if (event.event === 'typed') rest.typed.push({ user: this.#client(event.client).user, conv: event.conv, at: event.at })
+    else if (event.event === 'block') rest.blocks.push(event)
+    else if (event.event === 'list') rest.lists.push(event)
+    else if (event.event === 'changed') rest.changed.push(event)
     else if (event.event === 'members') rest.members.push(event)
     else if (event.event === 'read') rest.reads.push(event)
     else if (event.event === 'fault') rest.faults.push(event)
@@ -232,9 +303,19 @@ export class HistoryBuilder {
     return connection
   }
 
-  #sendOf({ client, conv, id, name, bytes, at }: EventOf<'send'>): SendRecord {
+  #position(number: number): PositionRecord {
+    const position = this.#rest.positions[number]
+    if (position === undefined) throw new Error(`read position ${number} is confirmed before it was sent`)
+    return position
+  }
+
+  #positionOf({ client, conv, seq, at }: EventOf<'position'>): PositionRecord {
+    return { user: this.#client(client).user, conv, seq, at, isPubacked: false }
+  }
+
+  #sendOf({ client, conv, id, name, bytes, at, act }: EventOf<'send'>): SendRecord {
     const { user, device } = this.#client(client)
-    return { user, device, conv, id: id ?? undefined, name, bytes, at, isPubacked: false, acks: [], refusals: [] }
+    return { user, device, conv, id: id ?? undefined, name, bytes, at, act, isPubacked: false, acks: [], refusals: [] }
   }
 
   #message({ conv, seq, raw }: EventOf<'message'>): void {

@@ -3,16 +3,15 @@
  * clients by chance and, where it lasts, gives them back after its time. `heal` ends whatever is still going on.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { groupConversation } from '../broker/topics.js'
 import type { Api } from './api.js'
 import type { Cast } from './cast.js'
+import { Changes, type LastingChange } from './changes.js'
 import type { ClientWorld, VirtualClient } from './client.js'
 import { VirtualClient as Client } from './client.js'
 import type { Deployment } from './deployment.js'
 import type { FaultKind, PlannedFault } from './faults.js'
 import type { FaultyProxy, Harm } from './proxy.js'
 import { createRandom, pick, type Random } from './random.js'
-import { peek } from './read-back.js'
 import type { Traffic } from './traffic.js'
 
 export interface InflictWorld {
@@ -32,17 +31,16 @@ const retryMs = 100
 export class Inflictor {
   readonly done = new Map<FaultKind, number>()
   readonly #world: InflictWorld
-  /** The last server fault, and changes of members: one after the other. */
+  readonly #changes: Changes
+  /** The last server fault: one after the other. */
   #servers: Promise<unknown> = Promise.resolve()
-  #members: Promise<unknown> = Promise.resolve()
   readonly #lasting = new Set<NodeJS.Timeout>()
-  /** Members of restless groups, as far as is known. */
-  readonly #inside = new Map<string, Set<string>>()
   readonly #twins = new Set<VirtualClient>()
   #trouble = ''
 
   constructor(world: InflictWorld) {
     this.#world = world
+    this.#changes = new Changes({ api: world.api, cast: world.cast, recorder: world.clientWorld.recorder })
   }
 
   /** What meets nobody, since nobody is connected, is done a moment later. */
@@ -66,7 +64,7 @@ export class Inflictor {
     this.#lasting.clear()
     for (const twin of this.#twins) twin.stop()
     await this.#servers
-    await this.#members
+    await this.#changes.heal()
     const { proxy, clients, deployment } = this.#world
     // Whoever has ended by itself shall show what is left.
     for (const node of deployment.nodes) if (!node.isUp && this.#trouble === '') await node.start().catch(this.#note)
@@ -148,7 +146,9 @@ export class Inflictor {
     repeat: (random) => this.#some(random, (client) => client.repeat(1 + random(8)), 0),
     'same-id': () => this.#world.traffic.sendFromAllDevices(),
     'same-device': (random) => this.#sameDevice(random),
-    members: (random) => this.#changeMembers(random),
+    members: (random) => this.#changes.members(random),
+    mute: (random) => this.#lasts(this.#changes.mute(random), random),
+    people: (random) => this.#lasts(this.#changes.people(random), random),
   }
 
   #server(random: Random, act: (node: Deployment['nodes'][number]) => Promise<void>): string {
@@ -180,6 +180,12 @@ export class Inflictor {
     return named(harmed)
   }
 
+  /** A change that is taken back after a while. */
+  #lasts({ what, takeBack }: LastingChange, random: Random): string {
+    this.#later(1_000 + random(4_000), takeBack)
+    return what
+  }
+
   #later(ms: number, act: () => void): void {
     const timer = setTimeout(() => {
       this.#lasting.delete(timer)
@@ -204,47 +210,6 @@ export class Inflictor {
     }
     this.#later(200 + random(1_500), end)
     return client.name
-  }
-
-  /** Who is out comes in, who is in goes: as far as is known, since a change may still be under way. */
-  #changeMembers(random: Random): string {
-    const { cast } = this.#world
-    const { group, owner } = pick(
-      random,
-      cast.groups.filter(({ isRestless }) => isRestless),
-    )
-    const inside = this.#insideOf(group)
-    const [first, second] = [pick(random, cast.churners), pick(random, cast.churners)]
-    const isIn = inside.has(first)
-    const change = isIn ? pick(random, ['remove', 'leave'] as const) : 'add'
-    const users = change === 'leave' || first === second || inside.has(second) !== isIn ? [first] : [first, second]
-    for (const user of users) {
-      if (isIn) inside.delete(user)
-      else inside.add(user)
-    }
-    this.#members = this.#members.then(() => this.#askForChange(group, change, users, change === 'leave' ? first : owner))
-    return `${change} ${users.join(', ')} in ${group}`
-  }
-
-  #insideOf(group: string): Set<string> {
-    let inside = this.#inside.get(group)
-    if (inside === undefined) {
-      inside = new Set(this.#world.cast.groups.find((each) => each.group === group)?.members)
-      this.#inside.set(group, inside)
-    }
-    return inside
-  }
-
-  async #askForChange(group: string, change: 'add' | 'remove' | 'leave', users: string[], actor: string): Promise<void> {
-    const { api, clientWorld } = this.#world
-    const { recorder } = clientWorld
-    const at = recorder.tick()
-    const answer = await api.call(actor, `group.${change}`, change === 'leave' ? { group } : { group, users })
-    const changed = (answer?.body.added ?? answer?.body.removed ?? users) as string[]
-    const isDone = answer === undefined || answer.status >= 500 ? undefined : answer.status === 200
-    recorder.write({ event: 'members', group, change, users: changed, at, ...(isDone === undefined ? {} : { isDone }) })
-    // Whoever has just gone, or come, tries to look at more than is his.
-    if (isDone === true) for (const user of changed) await peek({ api, recorder }, user, groupConversation(group))
   }
 }
 

@@ -3,10 +3,10 @@
  * the present members, the last page; churners and outsiders try everything in restless groups. By `history`, and for some users
  * all over again by `sync`. What is read goes into the history; what somebody may read is the checker's business.
  */
-import { type Address, addressOf, type ConversationId, conversationOf, groupConversation } from '../broker/topics.js'
+import { type Address, addressOf, type ConversationId, conversationOf, groupConversation, isGroup, peerOf } from '../broker/topics.js'
 import type { Api } from './api.js'
 import type { Cast } from './cast.js'
-import type { Run } from './history.js'
+import type { ListRow, Run } from './history.js'
 import { joinRun, type Recorder } from './recorder.js'
 
 export interface ReadWorld {
@@ -36,6 +36,7 @@ export async function readBack(world: ReadWorld & { cast: Cast }, done: (share: 
   }
   const everything = new Set([...cast.outsiders, ...cast.churners.slice(0, fullSyncs), ...cast.users.slice(0, fullSyncs)])
   for (const user of everything) jobs.push(() => readSync(world, user))
+  for (const user of cast.users) jobs.push(() => readList(world, user))
   await inParallel(jobs, done)
 }
 
@@ -89,6 +90,24 @@ async function readHistory({ api, recorder }: ReadWorld, user: string, address: 
 function note(recorder: Recorder, conv: ConversationId, message: Message, user: string, runs: Run[]): void {
   recorder.message(conv, message.seq, Buffer.from(JSON.stringify(message)), user)
   joinRun(runs, message.seq)
+}
+
+/** The conversation list; a server without one has nothing to be judged. */
+async function readList({ api, recorder }: ReadWorld, user: string): Promise<void> {
+  const rows: ListRow[] = []
+  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
+    const answer = await api.call(user, 'conversations', { limit: pageMax, ...(cursor === undefined ? {} : { cursor }) })
+    if (answer?.status === 404) return
+    if (answer?.status !== 200) throw new Error(`conversations of ${user} was answered by ${JSON.stringify(answer ?? 'nothing')}`)
+    const page = answer.body as { conversations: (Omit<ListRow, 'acked'> & { conv: Address })[]; next?: string }
+    for (const { conv: address, head, unread, delivered, read } of page.conversations) {
+      const conv = conversationOf(address, user) ?? address
+      const acked = isGroup(conv) ? 0 : recorder.acknowledgedBy(peerOf(conv, user), conv)
+      rows.push({ conv, head, unread, delivered, read, acked })
+    }
+    cursor = page.next
+  }
+  recorder.write({ event: 'list', user, rows })
 }
 
 async function readSync({ api, recorder }: ReadWorld, user: string): Promise<void> {

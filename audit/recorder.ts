@@ -24,6 +24,9 @@ export class Recorder {
   #connections = 0
   #sends = 0
   #clients = 0
+  #positions = 0
+  /** Per user and conversation the highest seq that a device of his has acknowledged. */
+  readonly #acknowledged = new Map<string, number>()
 
   constructor(file: string) {
     this.file = file
@@ -45,6 +48,20 @@ export class Recorder {
 
   nextConnection(): number {
     return this.#connections++
+  }
+
+  nextPosition(): number {
+    return this.#positions++
+  }
+
+  /** A device of the user sends PUBACK for it, now. */
+  acknowledged(user: string, conv: ConversationId, seq: number): void {
+    const key = `${user} ${conv}`
+    if (seq > (this.#acknowledged.get(key) ?? 0)) this.#acknowledged.set(key, seq)
+  }
+
+  acknowledgedBy(user: string, conv: ConversationId): number {
+    return this.#acknowledged.get(`${user} ${conv}`) ?? 0
   }
 
   nextSend(): number {

@@ -1,7 +1,7 @@
 /**
  * What people say: messages at a given rate over direct chats and groups of all sizes, from a client chosen by chance, most
- * of them short, some with a few kB, one in six as plain text without an id. Open loop, but nobody piles up more than
- * he could send again.
+ * of them short, some with a few kB, one in six as plain text without an id. Some recall, edit or react to what was said before, and
+ * beside it people say what they have read and that they are writing. Open loop, but nobody piles up more than he could send again.
  */
 import type { Address } from '../broker/topics.js'
 import type { Cast, Group } from './cast.js'
@@ -21,6 +21,7 @@ export interface TrafficOptions {
   perSecond: number
 }
 
+const acts = ['recall', 'edit', 'reaction'] as const
 const turnMs = 10
 const unsettledMax = 200
 const longBytesMax = 4_000
@@ -56,6 +57,10 @@ export function startTraffic({ cast, clients, random, perSecond }: TrafficOption
     const client = random(60) === 0 && outer.length > 0 ? pick(random, outer) : pick(random, inner)
     if (client.unsettled >= unsettledMax) return
     const name = newName()
+    if (random(3) === 0) pick(random, inner).read()
+    if (random(12) === 0) client.type(addressFor(client.options.user))
+    // Half of them speak of what is not theirs, which is refused unless it is a reaction.
+    if (random(12) === 0 && client.act(pick(random, acts), pick(random, ['own', 'others']), name)) return
     const bytes = random(20) === 0 ? random(longBytesMax) : random(60)
     client.send(addressFor(client.options.user), name, random(6) === 0 ? undefined : name, bytes)
   }

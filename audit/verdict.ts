@@ -9,6 +9,8 @@ export const wrongs = {
   changed: { invariant: 'I4', meaning: 'another content than was sent, or than others saw' },
   leaked: { invariant: 'I5', meaning: 'seen or written by who was no member then' },
   'falsely acked': { invariant: 'I6', meaning: 'PUBACK without being stored, or an ack or refusal that is not true' },
+  unlawful: { invariant: 'rules', meaning: 'stored, though the sender was blocked, muted, or not the author of what it recalls or edits' },
+  status: { invariant: 'rules', meaning: 'a receipt, read position or unread count that is not true' },
   unbounded: { invariant: 'I7', meaning: 'crashes, faults in the log, connections that are kept' },
   sessions: { invariant: 'I8', meaning: 'a session lost or invented, two at a time, one past its token' },
 } as const satisfies Record<string, { invariant: string; meaning: string }>

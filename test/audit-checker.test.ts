@@ -24,7 +24,7 @@ const send = (number: number, client: number, conv: string, name: string, at: nu
   ...{ event: 'send', send: number, client, conv, id: name, name, bytes: 0, at },
 })
 
-const ack = (number: number, seq: number): Event => ({ event: 'ack', send: number, seq, ts: 1_000 + seq, dup: false })
+const ack = (number: number, seq: number): Event => ({ event: 'ack', send: number, seq, ts: 1_000 + seq, dup: false, at: 40 })
 const read = (user: string, conv: string, by: 'history' | 'peek', to: number, runs: Run[]): Event => ({
   ...{ event: 'read', user, conv, by, from: 1, to, runs },
 })
@@ -90,6 +90,26 @@ const judge = (events: readonly Event[]): Verdict => {
 
 const found = ({ wrong }: Verdict): Wrong[] => wrongNames.filter((name) => wrong[name] > 0)
 
+/** What alice is told of bob. */
+const receipt = (more: Partial<EventOf<'receipt'>>): Event => ({
+  ...{ event: 'receipt', connection: 0, at: 50, conv: direct, user: 'bob', delivered: 2, read: 0, acked: 2 },
+  ...more,
+})
+
+const bobHasRead = (seq: number): Event => ({ event: 'position', position: 0, client: 1, conv: direct, seq, at: 45 })
+
+const aliceLists = (more: object): Event => ({
+  ...{ event: 'list', user: 'alice' },
+  rows: [{ conv: direct, head: 2, unread: 0, delivered: 2, read: 0, acked: 2, ...more }],
+})
+
+const heard = (connection: number, conv: string, from: string): Event => ({ event: 'heard', connection, conv, from, at: 8 })
+
+/** Bob blocks alice. */
+const block = (isOn: boolean, at: number): Event => ({
+  ...{ event: 'block', user: 'bob', peer: 'alice', isOn, at, doneAt: at + 1, isDone: true },
+})
+
 type Doctor = (events: Event[]) => Event[]
 
 /** Replaces the only event that it is true for. */
@@ -111,6 +131,40 @@ const isMessage = (conv: string, seq: number) => (event: Event) => event.event =
 
 const bobGot = (after: Record<string, Run[]>, more?: Partial<EventOf<'down'>>): Doctor => replace(isDown(1), down(1, after, more))
 const whole: Record<string, Run[]> = { [direct]: [[1, 2]], [group]: [[1, 5]] }
+
+/** Carol is not removed, so she gets what follows. */
+const muted = (seq: number, user: string): Event => ({
+  ...{ event: 'message', conv: group, seq },
+  raw: JSON.stringify({
+    seq,
+    ts: 1_000 + seq,
+    from: 'alice',
+    group: 'team',
+    id: `s${seq}`,
+    type: 'system',
+    body: { event: 'muted', user },
+  }),
+})
+
+/** Bob recalls what alice said: the second message of theirs is his. */
+const strangersRecall: Doctor = (events) =>
+  bobGot({ ...whole, [direct]: [[1, 1]] })(
+    replace(
+      isDown(0),
+      down(0, {
+        [direct]: [[2, 2]],
+        [group]: [
+          [1, 1],
+          [3, 4],
+        ],
+      }),
+    )(
+      replace(isMessage(direct, 2), {
+        ...{ event: 'message', conv: direct, seq: 2 },
+        raw: JSON.stringify({ seq: 2, ts: 1_002, from: 'bob', to: 'alice', id: 'm1', type: 'recall', body: { seq: 1 } }),
+      })(events),
+    ),
+  ).map((event) => (event.event === 'send' && event.send === 1 ? { ...event, client: 1, act: { type: 'recall', seq: 1 } } : event))
 
 /** A second wrong is named where one cannot be had without the other. */
 const cases: [title: string, expected: Wrong | Wrong[], doctor: Doctor][] = [
@@ -306,6 +360,34 @@ const cases: [title: string, expected: Wrong | Wrong[], doctor: Doctor][] = [
         down(3, {}),
       )(bobGot(whole, { isOpen: false, ms: 9_000 })(events)),
   ],
+  ['a receipt claims what nobody has acknowledged', 'status', add(receipt({ delivered: 2, acked: 1 }))],
+  ['a receipt claims what nobody said that he had read', 'status', add(bobHasRead(1), receipt({ delivered: 2, read: 2 }))],
+  ['a receipt goes back on a connection', 'status', add(receipt({ delivered: 2 }), receipt({ delivered: 1 }))],
+  ['a list claims more unread than there is', 'status', add(aliceLists({ unread: 1 }))],
+  [
+    'a list has forgotten what a peer has read',
+    'status',
+    add(bobHasRead(2), { event: 'positioned', position: 0 }, aliceLists({ read: 1 })),
+  ],
+  ['a list ends before the log', 'lost', add(aliceLists({ head: 1, delivered: 1 }))],
+  ['somebody is heard to write who did not', 'status', add(heard(1, direct, 'alice'))],
+  ['somebody outside hears who is writing', 'leaked', add({ event: 'typed', client: 0, conv: direct, at: 7 }, heard(2, direct, 'alice'))],
+  ['a message of who was blocked is stored', 'unlawful', add(block(true, 8))],
+  [
+    'a message of who is muted is stored',
+    'unlawful',
+    (events) =>
+      replace(
+        isDown(2),
+        down(2, { [group]: [[3, 5]] }),
+      )(
+        replace(
+          isRead('carol', group),
+          read('carol', group, 'history', 5, [[3, 5]]),
+        )(replace(isMessage(group, 4), muted(4, 'alice'))(events)),
+      ),
+  ],
+  ['a stranger’s recall is stored', 'unlawful', strangersRecall],
   ['a connection outlived its token', 'sessions', bobGot(whole, { isOpen: false, ms: 70_000 })],
 ]
 

@@ -5,6 +5,7 @@
 import { type ConversationId, groupConversation } from '../../broker/topics.js'
 import type { History, SendRecord } from '../history.js'
 import type { Report } from '../verdict.js'
+import { isTrueRefusal, isUntoldRefusal } from './rules.js'
 import { type Entry, nameOf, type World } from './world.js'
 
 export function checkLog({ members }: History, world: World, report: Report): void {
@@ -30,10 +31,14 @@ export function checkLog({ members }: History, world: World, report: Report): vo
   checkMembers(members, world, report)
 }
 
-function checkOrigin(conv: ConversationId, { seq, from, body, sends }: Entry, world: World, report: Report): void {
+function checkOrigin(conv: ConversationId, entry: Entry, world: World, report: Report): void {
+  const { seq, from, type, body, sends } = entry
   const [send] = sends
-  if (send === undefined) return report('changed', `${conv} ${seq}: ${from} never sent ${nameOf(body)}`)
-  if (String(body).length !== send.name.length + 1 + send.bytes) report('changed', `${conv} ${seq} has another length than was sent`)
+  if (send === undefined) return report('changed', `${conv} ${seq}: ${from} never sent ${nameOf(entry)}`)
+  if (send.act !== undefined) {
+    if (type !== send.act.type || (body as { seq: number }).seq !== send.act.seq)
+      report('changed', `${conv} ${seq} is a ${type} of ${(body as { seq: number }).seq}; sent was a ${send.act.type} of ${send.act.seq}`)
+  } else if (String(body).length !== send.name.length + 1 + send.bytes) report('changed', `${conv} ${seq} has another length than was sent`)
   if (!world.mayRead(conv, from, seq)) report('leaked', `${conv} ${seq} was written by ${from}, who was not in it`)
 }
 
@@ -74,6 +79,7 @@ function checkWithoutAck(send: SendRecord, seqs: readonly number[], name: string
   if (seqs.length > 0 && send.refusals.length > 0 && world.wasAlwaysIn(send.conv, send.user))
     report('falsely acked', `${name} was refused (${send.refusals[0]}) and is stored as ${seqs[0]}`)
   if (!send.isPubacked || seqs.length > 0 || !world.wasAlwaysIn(send.conv, send.user)) return
+  if (send.refusals.some((code) => isTrueRefusal(code, send, world)) || isUntoldRefusal(send, world)) return
   if (send.refusals.some((code) => comesAndGoes.has(code))) return
   if (send.refusals.length === 0) report('lost', `${name} got PUBACK and no refusal, and is not in the log`)
   else report('falsely acked', `${name} was refused (${send.refusals[0]}), though its sender was in all the time`)

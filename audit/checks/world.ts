@@ -34,12 +34,16 @@ export interface World {
   sentUpTo(conv: ConversationId, seq: number): number
   /** Was in the group from its beginning to its end, so that nothing of his is ever refused. */
   wasAlwaysIn(conv: ConversationId, user: string): boolean
+  /** At some time in the run. */
+  wasBlocked(by: string, user: string): boolean
+  wasMuted(conv: ConversationId, user: string): boolean
   /** The session must get it: its user may see it, and no session of this name has sent it. */
   isOwed(conv: ConversationId, seq: number, user: string, device: string): boolean
 }
 
-/** The name of a text message is the first word of its body. */
-export const nameOf = (body: unknown): string => String(body).split(' ', 1)[0] as string
+/** The name of a text message is the first word of its body; that of what speaks of a message is its id. */
+export const nameOf = ({ type, id, body }: Pick<Entry, 'type' | 'id' | 'body'>): string =>
+  type === 'text' ? (String(body).split(' ', 1)[0] as string) : id
 
 const sendKey = (conv: ConversationId, user: string, name: string): string => `${conv} ${user} ${name}`
 const none: readonly never[] = []
@@ -61,6 +65,7 @@ export function createWorld(history: History): World {
   }
   const times = new Map([...log].map(([conv, entries]) => [conv, timesOf(entries)] as const))
   const spans = new Map([...log].filter(([conv]) => isGroup(conv)).map(([conv, entries]) => [conv, spansOf(entries)] as const))
+  const blocked = new Set(history.blocks.filter(({ isOn }) => isOn).map(({ user, peer }) => `${user} ${peer}`))
   const world: World = {
     log,
     spans,
@@ -81,6 +86,12 @@ export function createWorld(history: History): World {
       const [only, ...more] = spans.get(conv)?.get(user) ?? []
       return only?.from === 1 && only.to === Number.POSITIVE_INFINITY && more.length === 0
     },
+    wasBlocked: (by, user) => blocked.has(`${by} ${user}`),
+    wasMuted: (conv, user) =>
+      log.get(conv)?.some((entry) => {
+        const { event, user: who } = (entry?.type === 'system' ? entry.body : {}) as { event?: string; user?: string }
+        return event === 'muted' && who === user
+      }) ?? false,
     isOwed(conv, seq, user, device) {
       const entry = log.get(conv)?.[seq]
       if (entry === undefined || !world.mayRead(conv, user, seq)) return false
@@ -107,7 +118,7 @@ function readableOf({ reads, messages }: History): Map<ConversationId, (string |
 function entryOf(conv: ConversationId, raw: string, sends: ReadonlyMap<string, SendRecord[]>): Entry {
   const { seq, ts, from, id, type, body } = JSON.parse(raw) as Entry
   const isServers = type === 'system'
-  return { seq, ts, from, id, type, body, sends: isServers ? none : (sends.get(sendKey(conv, from, nameOf(body))) ?? none) }
+  return { seq, ts, from, id, type, body, sends: isServers ? none : (sends.get(sendKey(conv, from, nameOf({ type, id, body }))) ?? none) }
 }
 
 function timesOf(entries: readonly (Entry | undefined)[]): { at: number[]; upTo: number[] } {

@@ -28,9 +28,12 @@ function stamp(client: Client | null, packet: AedesPublishPacket): void {
   const address = packet.topic.slice(0, packet.topic.lastIndexOf('/'))
   const conv = conversationOf(address, from) ?? address
   const text = packet.payload.toString()
-  const { id, body } = text.startsWith('{') ? (JSON.parse(text) as { id: string; body: string }) : { id: `plain-${text}`, body: text }
+  const sent = text.startsWith('{')
+    ? (JSON.parse(text) as { id: string; type?: string; body: unknown })
+    : { id: `plain-${text}`, body: text }
+  const { id, type = 'text', body } = sent
   const receiver = isGroup(conv) ? { group: conv.slice(2) } : { to: peerOf(conv, from) }
-  const message = Buffer.from(JSON.stringify(append(conv, { from, ...receiver, id, type: 'text', body })))
+  const message = Buffer.from(JSON.stringify(append(conv, { from, ...receiver, id, type, body })))
   packet.payload = message
   // The sender's other devices.
   if (!isGroup(conv)) broker.publish({ ...packet, cmd: 'publish', topic: deliveryTopic(conv, from), payload: message }, () => undefined)
@@ -43,7 +46,8 @@ const broker = await Aedes.createBroker({
     callback(null, true)
   },
   authorizePublish: (client, packet, callback) => {
-    stamp(client, packet as AedesPublishPacket)
+    // Of read positions and typing it knows nothing.
+    if (packet.topic.endsWith('/msg')) stamp(client, packet as AedesPublishPacket)
     callback(null)
   },
 })

@@ -62,6 +62,18 @@ export const mutations = {
     find: 'if (!isMember(group, this.from))',
     replace: 'if (false)',
   },
+  noAuthor: {
+    title: 'lets everybody recall and edit everything',
+    file: 'plugins/messages.js',
+    find: 'if (target.from === this.from)',
+    replace: 'if (true)',
+  },
+  noBlocks: {
+    title: 'stores what a blocked user sends',
+    file: 'plugins/messages.js',
+    find: 'state.bars.size > 0 && ',
+    replace: 'false && ',
+  },
   noDismissal: {
     title: 'goes on delivering to who was removed',
     file: 'broker/hub.js',
@@ -92,19 +104,21 @@ const root = fileURLToPath(new URL('../../../', import.meta.url))
 const parts = ['broker', 'plugins', 'web']
 
 /** Makes the broken build in an empty folder; returns its cli.js. */
-export function buildMutant({ file, find, replace }: Mutation, folder: string): string {
+export function buildMutant(chosen: readonly Mutation[], folder: string): string {
   const build = join(folder, 'build')
   mkdirSync(build, { recursive: true })
   for (const part of parts) cpSync(join(root, 'build', part), join(build, part), { recursive: true })
   cpSync(join(root, 'package.json'), join(folder, 'package.json'))
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
-  const path = join(build, file)
-  const code = readFileSync(path, 'utf8')
-  const found = code.split(find).length - 1
-  if (found !== 1) throw new Error(`${file} has ${found} times what a mutation replaces, and not once: ${find}`)
-  writeFileSync(
-    path,
-    code.replace(find, () => replace),
-  )
+  for (const { file, find, replace } of chosen) {
+    const path = join(build, file)
+    const code = readFileSync(path, 'utf8')
+    const found = code.split(find).length - 1
+    if (found !== 1) throw new Error(`${file} has ${found} times what a mutation replaces, and not once: ${find}`)
+    writeFileSync(
+      path,
+      code.replace(find, () => replace),
+    )
+  }
   return join(build, 'broker/cli.js')
 }
