@@ -103,33 +103,32 @@ finds([[noHandler, 'unbounded']], { faults: ['fuzz'] })
 finds(
   [
     [noDedup, 'duplicated'],
-    [noMembership, 'leaked'],
+    [noDismissal, 'leaked'],
     [noAuthor, 'unlawful'],
     [noTakeover, 'sessions'],
   ],
-  { faults: ['repeat', 'same-id', 'reset', 'same-device'] },
+  { faults: ['repeat', 'same-id', 'reset', 'same-device', 'members'] },
 )
 finds(
   [
     [cursorBeforePuback, 'lost', 'gaps'],
     [noBlocks, 'unlawful'],
-    [noDismissal, 'leaked'],
+    [noMembership, 'leaked'],
   ],
-  { faults: ['withhold', 'members'] },
+  { faults: ['withhold'] },
 )
 finds([[caughtUpTooEarly, 'lost', 'gaps']], { faults: ['freeze', 'away', 'withhold'] }, { PARLEY_WINDOW: '4' })
 
-t.test(
-  'found: stock Aedes loses messages by kill -9, stores twice what is sent twice, and lets everybody write',
-  { buffered: true },
-  async (t) => {
-    const faults: FaultKind[] = ['repeat', 'same-id', 'reset', 'away', 'kill']
-    const { wrong } = (await audit(t, { ...small, faults, serverEveryMs: 3_000 }, stockAedes)).verdict
-    t.ok(wrong.lost > 0, `${wrong.lost} lost`)
-    t.ok(wrong.duplicated > 0, `${wrong.duplicated} duplicated`)
-    t.ok(wrong.leaked > 0, `${wrong.leaked} leaked`)
-  },
-)
+t.test('found: stock Aedes loses messages by kill -9', { buffered: true }, async (t) => {
+  const { wrong } = (await audit(t, { ...small, faults: ['kill'] }, stockAedes)).verdict
+  t.ok(wrong.lost > 0, `${wrong.lost} lost`)
+})
+
+t.test('found: stock Aedes stores twice what is sent twice, and lets everybody write', { buffered: true }, async (t) => {
+  const { wrong } = (await audit(t, { ...small, faults: ['repeat', 'same-id', 'reset', 'away'] }, stockAedes)).verdict
+  t.ok(wrong.duplicated > 0, `${wrong.duplicated} duplicated`)
+  t.ok(wrong.leaked > 0, `${wrong.leaked} leaked`)
+})
 
 t.test('20 s of malformed packets beside a chat: it goes on as if there were none', { buffered: true }, async (t) => {
   const options: RunOptions = { seed, minutes: 1 / 3, users: 24, rate: 100, faults: ['fuzz'] }
@@ -202,7 +201,7 @@ const traces: Record<FaultKind, (history: History) => boolean> = {
   repeat: wasDone('repeat'),
   'same-id': wasDone('same-id'),
   'same-device': wasDone('same-device'),
-  members: ({ members, reads }) => members.length > 10 && reads.some(({ by }) => by === 'peek'),
+  members: ({ members, reads }) => members.some(({ change }) => change !== 'create') && reads.some(({ by }) => by === 'peek'),
   mute: wasDone('mute'),
   people: ({ blocks }) => blocks.length > 0,
   token: ({ faults }) => faults.some(({ kind, what }) => kind === 'token' && /^[1-9]/.test(what)),
