@@ -12,7 +12,9 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, 
 import type { AdminApi } from './admin-api.js'
 import type { Certificate } from './certificate.js'
 import type { Config } from './config.js'
+import { addCors } from './cors.js'
 import { errorCodes, Refusal, refuse } from './errors.js'
+import { addRoutes } from './http-route.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 import { createOpenApi } from './openapi.js'
@@ -32,7 +34,7 @@ export interface HttpWorld {
 }
 
 const headersMs = 10_000
-const requestMs = 30_000
+const bodyMs = 30_000
 const keepAliveMs = 72_000
 const pageHeaders = {
   'content-security-policy':
@@ -44,13 +46,15 @@ const pageHeaders = {
 export function createHttp(world: HttpWorld): FastifyInstance {
   const app = fastify({
     bodyLimit: world.config.packetBytesMax,
-    requestTimeout: requestMs,
     keepAliveTimeout: keepAliveMs,
+    http: { requestTimeout: 0, headersTimeout: headersMs },
     forceCloseConnections: true,
     logger: false,
     ...(world.certificate === undefined ? {} : { serverFactory: secureServers(world.certificate, world) }),
   })
   app.server.headersTimeout = headersMs
+  // It knows no exception, and an upload may take longer: see boundBody.
+  app.server.requestTimeout = 0
   app.server.maxConnections = world.config.connectionsMax
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => sendRefusal(reply, toRefusal(error, world.logger)))
   app.setNotFoundHandler((request, reply) =>
@@ -65,15 +69,21 @@ export function createHttp(world: HttpWorld): FastifyInstance {
       done(refuse('invalid', 'the body is not JSON'))
     }
   })
+  addCors(app, world.config.allowedOrigins)
   addHealth(app, world)
   addCalls(app, world)
+  addRoutes(app, {
+    routes: world.plugins.httpRoutes,
+    slowMs: world.config.slowClientMs,
+    identify: (request) => identify(request, world.plugins),
+  })
   addPage(app)
   return app
 }
 
 /** Fastify makes a server for each address of a name such as localhost; each of them gets the certificates to come. */
 function secureServers(certificate: Certificate, { config, logger }: HttpWorld): FastifyServerFactory<Server> {
-  const times = { requestTimeout: requestMs, keepAliveTimeout: keepAliveMs, handshakeTimeout: config.connectTimeoutMs }
+  const times = { requestTimeout: 0, headersTimeout: headersMs, keepAliveTimeout: keepAliveMs, handshakeTimeout: config.connectTimeoutMs }
   return (handle) => {
     const server = createHttpsServer({ ...certificate.options, ...times, noDelay: true }, handle)
     // Also those whose handshake is going on.
@@ -105,6 +115,14 @@ function toRefusal(error: Error & { statusCode?: number }, logger: Logger): Refu
   return refuse('internal', 'a fault of the server; it has been logged')
 }
 
+/** The body of a call comes within `bodyMs`; a handler is not called before. */
+async function boundBody({ raw }: FastifyRequest): Promise<void> {
+  const late = setTimeout(() => {
+    if (!raw.complete) raw.socket.end('HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n', () => raw.destroy())
+  }, bodyMs)
+  raw.once('close', () => clearTimeout(late))
+}
+
 function addHealth(app: FastifyInstance, { metrics, notReady }: HttpWorld): void {
   app.get('/healthz', () => ({ status: 'ok' }))
   app.get('/readyz', async (_request, reply) => {
@@ -124,9 +142,9 @@ async function identify({ headers }: FastifyRequest, plugins: PluginHost): Promi
 }
 
 function addCalls(app: FastifyInstance, { metrics, plugins, admin }: HttpWorld): void {
-  const openApi = createOpenApi(plugins.methods, admin.calls)
+  const openApi = createOpenApi(plugins.methods, admin.calls, plugins.httpRoutes)
   app.get('/v1/openapi.json', () => openApi)
-  app.post<{ Params: { method: string } }>('/v1/rpc/:method', async (request, reply) => {
+  app.post<{ Params: { method: string } }>('/v1/rpc/:method', { onRequest: boundBody }, async (request, reply) => {
     const { user } = await identify(request, plugins)
     if (user === '') throw refuse('forbidden', 'the token names no user')
     const result = await plugins.call(request.params.method, { user, device: '' }, request.body ?? {})
@@ -137,6 +155,7 @@ function addCalls(app: FastifyInstance, { metrics, plugins, admin }: HttpWorld):
     app.route<{ Params: Record<string, string> }>({
       method,
       url: `/v1/admin${path}`,
+      onRequest: boundBody,
       handler: async (request) => {
         const identity = await identify(request, plugins)
         if (!identity.admin) throw refuse('forbidden', 'this needs a token whose scope is admin')

@@ -1,10 +1,11 @@
 /**
- * The OpenAPI 3.1 document of the methods and the admin API, made of the same schemas that judge the calls. Served at
- * /v1/openapi.json.
+ * The OpenAPI 3.1 document of the methods and the admin API, made of the same schemas that judge the calls, and of the other routes of
+ * plugins, which describe themselves. Served at /v1/openapi.json.
  */
 import type { TSchema } from 'typebox'
 import type { AdminCall } from './admin-api.js'
 import { errorCodes } from './errors.js'
+import type { HttpRoute } from './http-route.js'
 import type { Method } from './plugin.js'
 
 type Json = Record<string, unknown>
@@ -59,7 +60,11 @@ function pathOf(path: string): { path: string; parameters: Json[] } {
   return { path: path.replaceAll(/:(\w+)/g, '{$1}'), parameters }
 }
 
-export function createOpenApi(methods: ReadonlyMap<string, Method>, adminCalls: readonly AdminCall[]): object {
+export function createOpenApi(
+  methods: ReadonlyMap<string, Method>,
+  adminCalls: readonly AdminCall[],
+  routes: readonly HttpRoute[],
+): object {
   const paths: Record<string, Json> = {}
   const add = (fastifyPath: string, verb: string, operation: Json): void => {
     const { path, parameters } = pathOf(fastifyPath)
@@ -70,6 +75,10 @@ export function createOpenApi(methods: ReadonlyMap<string, Method>, adminCalls: 
   for (const { method, path, schema, result } of adminCalls) {
     const id = `admin.${method.toLowerCase()}${path.replaceAll(/\/:?/g, '.')}`
     add(`/v1/admin${path}`, method, callOperation('admin', id, schema, result))
+  }
+  for (const { method, path, operation } of routes) {
+    if (operation === undefined) continue
+    add(path, method, { ...operation, responses: { ...errorResponses(), ...(operation.responses as Json) } })
   }
   return {
     openapi: '3.1.0',

@@ -59,6 +59,8 @@ export interface Message {
   /** undefined: the payload had none. */
   id: string | undefined
   type: string
+  /** As it was sent, checked; undefined for what is a text by its form alone. */
+  body?: unknown
   /** Seq of the message that a recall, edit or reaction speaks of. */
   target: number | undefined
   /** `body.body` of an edit. */
@@ -124,7 +126,8 @@ function checkBody(parsed: Envelope): Message {
   if (re !== undefined) json += `,"re":${re}`
   if (mentions !== undefined) json += `,"mentions":${JSON.stringify(mentions)}`
   if (meta !== undefined) json += `,"meta":${stringify(meta)}`
-  const message: Message = { id, type, target: undefined, mentionsAll: mentions?.includes('@all') === true, json: Buffer.from(json) }
+  const mentionsAll = mentions?.includes('@all') === true
+  const message: Message = { id, type, body, target: undefined, mentionsAll, json: Buffer.from(json) }
   if (!referringTypes.has(type)) return message
   const { seq, body: newBody } = body as { seq: number; body?: unknown }
   return { ...message, target: seq, newBody }

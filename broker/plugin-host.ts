@@ -7,10 +7,14 @@ import { Compile, type Validator } from 'typebox/compile'
 import { Value } from 'typebox/value'
 import { Refusal, refuse } from './errors.js'
 import { firstFault } from './first-fault.js'
+import type { HttpRoute } from './http-route.js'
 import type { Logger } from './logger.js'
-import type { Caller, Identity, Method, Plugin, Publish, RoutedPublish, RouteHandler } from './plugin.js'
-import type { Directory, LogEntry } from './store/store.js'
+import type { Caller, Identity, Method, Plugin, PrepareMessage, Publish, RoutedPublish, RouteHandler } from './plugin.js'
+import { type Directory, type LogEntry, StoreUnavailable } from './store/store.js'
 import type { ConversationId, RoutePattern } from './topics.js'
+
+/** Of the server itself. */
+const ownPaths = /^(?!\/v1\/)|^\/v1\/(rpc|admin|openapi\.json)/
 
 interface OwnedMethod {
   method: Method
@@ -23,6 +27,8 @@ export class PluginHost {
   readonly #routes = new Map<RoutePattern, RouteHandler>()
   readonly #methods = new Map<string, OwnedMethod>()
   readonly #publishGates: NonNullable<Plugin['authorizePublish']>[] = []
+  readonly #preparers = new Map<string, PrepareMessage>()
+  readonly #httpRoutes: HttpRoute[] = []
   #plugins: readonly Plugin[] = []
 
   constructor(logger: Logger, directory: Directory) {
@@ -30,7 +36,7 @@ export class PluginHost {
     this.#directory = directory
   }
 
-  /** Takes the plugins; throws one Error that names every route or method with two owners. */
+  /** Takes the plugins; throws one Error that names every topic, method or HTTP route with two owners. */
   install(plugins: readonly Plugin[]): void {
     this.#plugins = plugins
     const faults: string[] = []
@@ -48,9 +54,31 @@ export class PluginHost {
       for (const [name, method] of Object.entries(plugin.methods ?? {})) {
         if (claim(`method ${name}`, plugin)) this.#methods.set(name, { method, validator: Compile(method.params) })
       }
+      for (const route of plugin.http ?? []) {
+        if (ownPaths.test(route.path)) faults.push(`HTTP ${route.path} of ${plugin.name} is not below /v1/, or is the server's own`)
+        else if (claim(`HTTP ${route.method} ${route.path}`, plugin)) this.#httpRoutes.push(route)
+      }
+      for (const [type, prepare] of Object.entries(plugin.prepareMessage ?? {})) {
+        this.#preparers.set(type, this.#preparer(this.#preparers.get(type), prepare, type))
+      }
       if (plugin.authorizePublish !== undefined) this.#publishGates.push(plugin.authorizePublish.bind(plugin))
     }
     if (faults.length > 0) throw new Error(`The plugins do not fit together:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`)
+  }
+
+  async start(): Promise<void> {
+    for (const plugin of this.#plugins) await plugin.start?.()
+  }
+
+  /** One that fails does not keep the others from closing. */
+  async close(): Promise<void> {
+    for (const plugin of this.#plugins) {
+      await plugin.close?.().catch((error) => this.#logger.error({ err: error, plugin: plugin.name }, 'a plugin did not close'))
+    }
+  }
+
+  get httpRoutes(): readonly HttpRoute[] {
+    return this.#httpRoutes
   }
 
   get methodNames(): string[] {
@@ -86,6 +114,10 @@ export class PluginHost {
       if (refusal !== undefined) return refusal
     }
     return undefined
+  }
+
+  preparerOf(type: string): PrepareMessage | undefined {
+    return this.#preparers.get(type)
   }
 
   authorizeOpenPublish(caller: Caller, topic: string): boolean {
@@ -129,6 +161,18 @@ export class PluginHost {
       return (error as Error).name === 'StoreUnavailable'
         ? refuse('unavailable', 'the store cannot be reached')
         : this.#internal(error, name)
+    }
+  }
+
+  /** Asks `first`, if there is one, and `then` unless it has refused. */
+  #preparer(first: PrepareMessage | undefined, then: PrepareMessage, type: string): PrepareMessage {
+    return async (draft) => {
+      try {
+        return (await first?.(draft)) ?? (await then(draft))
+      } catch (error) {
+        if (error instanceof StoreUnavailable) throw error
+        return error instanceof Refusal ? error : this.#internal(error, `preparing a message of type ${type}`)
+      }
     }
   }
 

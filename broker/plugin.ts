@@ -1,7 +1,7 @@
 /**
  * What a plugin is and what it may use. A plugin is a factory that returns a plain object of
  *  - gates (present tense): may refuse; the first refusal wins,
- *  - owners: routes of topics and methods of RPC, each with exactly one owner, checked at start,
+ *  - owners: routes of topics, methods of RPC and routes of HTTP, each with exactly one owner, checked at start,
  *  - watchers (past tense): are told, cannot refuse; what they throw is logged.
  * Plugins never import each other, nor aedes.
  */
@@ -11,6 +11,7 @@ import type { Config } from './config.js'
 import type { Delivered } from './delivered.js'
 import type { Refusal } from './errors.js'
 import type { Forget } from './forget.js'
+import type { HttpRoute } from './http-route.js'
 import type { Hub } from './hub.js'
 import type { LogWriter } from './log-writer.js'
 import type { Logger } from './logger.js'
@@ -82,8 +83,23 @@ export interface Method<S extends TSchema = TSchema> {
 export const method = <S extends TSchema>(params: S, handle: Method<S>['handle'], result?: TSchema): Method =>
   ({ params, handle, result }) as unknown as Method
 
+/** A message that is about to go into the log. */
+export interface MessageDraft {
+  from: string
+  conv: ConversationId
+  id: string
+  type: string
+  body: unknown
+}
+
+export type PrepareMessage = (draft: MessageDraft) => Promise<Refusal | undefined>
+
 export interface Plugin {
   name: string
+  /** Called once, before anybody can connect. */
+  start?(): Promise<void>
+  /** Called once, when nobody is connected any more and the store is still open. */
+  close?(): Promise<void>
   // gates
   /** Verifies a token. undefined: not mine. A Refusal: refused. Called once per connect and HTTP request. */
   authenticate?(token: string): Promise<Identity | Refusal | undefined>
@@ -94,6 +110,11 @@ export interface Plugin {
    * time to time; never for each message.
    */
   authorizeDirect?(from: string, to: string): Promise<Refusal | undefined>
+  /**
+   * By type of message: may it be sent, and what must be durable before it is? Such messages wait for it, and behind them what the same
+   * connection sends; others do not. A resend is asked for again.
+   */
+  prepareMessage?: Record<string, PrepareMessage>
   /** May this client publish to / receive from an application topic? true, false, or undefined: no opinion (default: no). */
   authorizeOpenPublish?(caller: Caller, topic: string): boolean | undefined
   authorizeOpenSubscribe?(caller: Caller, filter: string): boolean | undefined
@@ -102,6 +123,7 @@ export interface Plugin {
   // owners
   routes?: Partial<Record<RoutePattern, RouteHandler>>
   methods?: Record<string, Method>
+  http?: readonly HttpRoute[]
   // watchers
   onMessageStored?(conv: ConversationId, entry: LogEntry): void
   /** A device of the user has acknowledged the conversation up to seq, further than any before; told within 200 ms. */
@@ -124,6 +146,11 @@ export interface PluginServer {
   readonly delivered: Delivered
   /** Ends the session of a device, on whatever node, and forgets what is kept for it. */
   readonly forget: Forget
+  /**
+   * For the owner of messages: asks the plugins that prepare messages of this type; undefined: there are none. It rejects with
+   * StoreUnavailable when that cannot be known now.
+   */
+  preparerOf(type: string): PrepareMessage | undefined
   /** Called by the owner of read positions: tells all plugins. */
   readMoved(user: string, conv: ConversationId, seq: number): void
 }

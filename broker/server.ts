@@ -132,10 +132,14 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
         signals,
         delivered,
         forget,
+        preparerOf: (type) => plugins.preparerOf(type),
         readMoved: (user, conv, seq) => plugins.readMoved(user, conv, seq),
       }),
     ),
   )
+
+  undo.push(() => plugins.close())
+  await plugins.start()
 
   const adapter = new AedesAdapter({
     config,
@@ -224,6 +228,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     await hub.flush()
     await delivered.flush()
     await http.close()
+    await plugins.close()
     await adapter.close()
     deadlines.stop()
     certificate?.stop()

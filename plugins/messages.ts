@@ -24,6 +24,16 @@ interface Lane {
   prefix: Buffer
 }
 
+/** One connection that sends. */
+interface Sender {
+  /** The last one: who writes to a conversation mostly goes on doing so. */
+  lane: Lane
+  /** Until it resolves nothing of this sender may go into the log: it would overtake what waits. */
+  held: Promise<void> | undefined
+  /** Something was given up unacknowledged: what was sent behind it is, too. */
+  isLost: boolean
+}
+
 function laneOf({ topic, caller, id: to }: RoutedPublish): Lane {
   const isToGroup = topic.startsWith('g')
   const conv = isToGroup ? groupConversation(to) : directConversation(caller.user, to)
@@ -146,18 +156,49 @@ function retransmitOf({ caller, topic, payload, packetId }: RoutedPublish): Retr
   return { session: `${caller.user}/${caller.device}`, packetId, digest }
 }
 
-export const createMessages: PluginFactory = ({ log, config }) => {
-  /** The last one of each connection: who writes to a conversation mostly goes on doing so. */
-  const lanes = new WeakMap<Caller, Lane>()
+export const createMessages: PluginFactory = ({ log, config, preparerOf }) => {
+  const senders = new WeakMap<Caller, Sender>()
+  const senderOf = (publish: RoutedPublish): Sender => {
+    let sender = senders.get(publish.caller)
+    if (sender === undefined) {
+      sender = { lane: laneOf(publish), held: undefined, isLost: false }
+      senders.set(publish.caller, sender)
+    } else if (sender.lane.topic !== publish.topic) sender.lane = laneOf(publish)
+    return sender
+  }
+
+  /** Submits when the message has been prepared, behind what is held. */
+  const hold = (sender: Sender, operation: Send, bytes: number, prepare: () => Promise<Refusal | undefined> | undefined): void => {
+    const before = sender.held
+    const submit = async (): Promise<void> => {
+      await before
+      if (sender.isLost) return operation.failed('what was sent before it was given up')
+      try {
+        const refusal = await prepare()
+        if (refusal === undefined) log.submit(operation, bytes)
+        else operation.refused(refusal)
+      } catch (error) {
+        sender.isLost = true
+        operation.failed(`the message could not be prepared: ${(error as Error).message}`)
+      }
+    }
+    const held = submit().then(() => {
+      if (sender.held === held) sender.held = undefined
+    })
+    sender.held = held
+  }
+
   const send = (publish: RoutedPublish): void => {
     try {
       if (publish.retain) throw refuse('invalid', 'a chat message cannot be retained: it is kept for ever anyway')
-      let lane = lanes.get(publish.caller)
-      if (lane?.topic !== publish.topic) {
-        lane = laneOf(publish)
-        lanes.set(publish.caller, lane)
-      }
-      log.submit(new Send(publish, lane, parseMessage(publish.payload), config.recallMs), publish.payload.length + 256)
+      const sender = senderOf(publish)
+      const message = parseMessage(publish.payload)
+      const operation = new Send(publish, sender.lane, message, config.recallMs)
+      const bytes = publish.payload.length + 256
+      const prepare = preparerOf(message.type)
+      if (prepare === undefined && sender.held === undefined) return log.submit(operation, bytes)
+      const { from, conv, id } = operation
+      hold(sender, operation, bytes, () => prepare?.({ from, conv, id, type: message.type, body: message.body }))
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
       publish.done({ kind: 'refused', id: messageIdOf(publish.payload), error })
