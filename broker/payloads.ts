@@ -19,6 +19,18 @@ export const idSchema = Type.String({ pattern: '^[A-Za-z0-9_.~-]{1,64}$', descri
 /** `u/{peer}` or `g/{group}`. */
 export const addressSchema = Type.String({ pattern: '^[ug]/[A-Za-z0-9_.~-]{1,64}$', description: 'u/{peer} or g/{group}' })
 
+/** A stored message in an answer, for the OpenAPI document. */
+export const messageSchema = Type.Object({
+  seq: seqSchema,
+  ts: Type.Integer(),
+  from: Type.String(),
+  to: Type.Optional(idSchema),
+  group: Type.Optional(idSchema),
+  id: Type.String(),
+  type: Type.String(),
+  body: Type.Optional(Type.Unknown()),
+})
+
 const sizeMax = 2 ** 40
 const media = { url: text(2048), mime: text(128), size: count(sizeMax) }
 

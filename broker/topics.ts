@@ -88,7 +88,7 @@ export const topicTable: readonly TopicRow[] = [
     topic: 'u/{me}/event',
     direction: 'receive',
     qos: 1,
-    meaning: '`ready` after connect, `read` from another device of mine, `receipt` of a peer, `friend`, `block`, `profile`',
+    meaning: '`ready` after connect, `read` from another device of mine, `receipt` of a peer, `friend`, `block`, `profile`, `conversation`',
   },
   { topic: 'u/{me}/typing', direction: 'receive', qos: 0, meaning: 'who is writing to me' },
   { topic: 'g/{group}/typing', direction: 'receive', qos: 0, meaning: 'who is writing to a group, for sessions that subscribed to it' },

@@ -2,7 +2,7 @@
 import type { PluginFactory } from '../broker/plugin.js'
 import { acl } from './acl.js'
 import { auth } from './auth.js'
-import { createConversations } from './conversations.js'
+import { createConversations } from './conversations/conversations.js'
 import { createDevices } from './devices.js'
 import { createGroups } from './groups/groups.js'
 import { limits } from './limits.js'

@@ -104,7 +104,7 @@ export function joined(
 ): Effect {
   const spans = before?.spans ?? []
   const earlier = history === 'all' ? withGapsFilled(spans, seq) : spans
-  return memberEffect(group, { user, role, spans: [...earlier, { from: seq }] })
+  return memberEffect(group, { ...before, user, role, spans: [...earlier, { from: seq }] })
 }
 
 function withGapsFilled(spans: readonly Span[], end: number): Span[] {
@@ -119,8 +119,8 @@ function withGapsFilled(spans: readonly Span[], end: number): Span[] {
   return filled
 }
 
-/** The last entry that a former member may see is the one that says so. */
+/** The last entry that a former member may see is the one that says so. Who is muted stays so, in case he comes back. */
 export function left(group: string, record: MemberRecord, seq: number): Effect {
   const spans = record.spans.map((span) => (span.to === undefined ? { ...span, to: seq } : span))
-  return memberEffect(group, { user: record.user, role: undefined, spans })
+  return memberEffect(group, { ...record, role: undefined, spans })
 }

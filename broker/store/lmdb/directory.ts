@@ -6,7 +6,7 @@ import { type ConversationId, groupConversation } from '../../topics.js'
 import type { ConversationRow, Directory, Effect, GroupRecord, MemberRecord, Span, UserRecord } from '../store.js'
 import { decodeSeq, encodeSeq } from './bytes.js'
 import type { Environment, Table } from './environment.js'
-import { plainKey, plainRange, type RowField, rowField, rowKey, textsOf } from './keys.js'
+import { plainKey, plainRange, type RowField, rowField, rowKey, rowTailBytes } from './keys.js'
 import { lowest, rowsOf } from './rows.js'
 
 export interface DirectoryTables {
@@ -109,8 +109,9 @@ export class LmdbDirectory implements Directory {
   async conversationsOf(user: string): Promise<ConversationRow[]> {
     this.#environment.assertOpen()
     const found: ConversationRow[] = []
-    for (const { key, value } of this.#tables.rows.getRange(plainRange(user))) {
-      const conv = textsOf(key)[1] as ConversationId
+    const range = plainRange(user)
+    for (const { key, value } of this.#tables.rows.getRange(range)) {
+      const conv = key.toString('latin1', range.start.length, key.length - rowTailBytes) as ConversationId
       const field = key[key.length - 1] as RowField
       const row = found.at(-1)
       if (field === rowField.membership) found.push(newRow(conv, value))

@@ -84,6 +84,9 @@ export function plainRange(...texts: string[]): { start: Buffer; end: Buffer } {
   return { start, end }
 }
 
+/** The separator and the field behind the conversation. */
+export const rowTailBytes = 2
+
 export function rowKey(user: string, conv: ConversationId, field: RowField): Buffer {
   plainKey(user, conv, '')
   return plainKeyWriter.u8(field).view()

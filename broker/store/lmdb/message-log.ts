@@ -41,6 +41,8 @@ const arenaBytesMin = 1024 * 1024
 const settleCostMin = 256
 const settleShare = 1 / 8
 
+const settledHeadsMax = 200_000
+
 export interface LogTables {
   /** What is known of the journal; the records are files. */
   journal: Table
@@ -61,6 +63,8 @@ export class LmdbMessageLog implements MessageLog {
   /** Records that are durable, and have still to be done to the directory before anybody may see them. */
   #owed: Owed[] = []
   #settling: Promise<void> | undefined
+  /** What was read of the tables, until more is settled: who has many conversations asks for all their heads again and again. */
+  readonly #settledHeads = new Map<ConversationId, { head: number; ts: number }>()
   readonly #known = new KnownIds((conv) => this.#idsOf(conv))
 
   constructor(environment: Environment, tables: LogTables, directory: DirectoryTables, recent: Recent, journalDir: string) {
@@ -185,7 +189,10 @@ export class LmdbMessageLog implements MessageLog {
       const work = (): void => {
         settled = settleSome(this.#recent, this.#tables, this.#directory, { cost, bytes: room })
       }
-      await this.#environment.commit(work, () => settled?.forget())
+      await this.#environment.commit(work, () => {
+        settled?.forget()
+        for (const conv of settled?.conversations ?? []) this.#settledHeads.delete(conv)
+      })
       if (settled === undefined) throw new StoreUnavailable('there is no room to settle')
       if (settled.released !== undefined) this.#journal.release(settled.released)
     }
@@ -204,6 +211,15 @@ export class LmdbMessageLog implements MessageLog {
   }
 
   #settledHead(conv: ConversationId): { head: number; ts: number } {
+    const known = this.#settledHeads.get(conv)
+    if (known !== undefined) return known
+    const head = this.#readSettledHead(conv)
+    if (this.#settledHeads.size >= settledHeadsMax) this.#settledHeads.clear()
+    this.#settledHeads.set(conv, head)
+    return head
+  }
+
+  #readSettledHead(conv: ConversationId): { head: number; ts: number } {
     const range = { start: chunksEnd(conv), end: chunkKey(conv, 0, 0), reverse: true, limit: 1 }
     for (const key of this.#tables.chunks.getKeys(range)) return { head: lastSeqOf(key), ts: lastTsOf(key) }
     return { head: 0, ts: 0 }

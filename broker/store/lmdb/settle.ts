@@ -16,6 +16,7 @@ export interface SettleTables {
 }
 
 export interface Settled {
+  conversations: readonly ConversationId[]
   /** Called after the commit. */
   forget(): void
   /** Journal records up to this one are in the tables, if that is news. */
@@ -62,6 +63,7 @@ export function settleSome(recent: Recent, tables: SettleTables, directory: Dire
   const isLast = moved.length === settling.conversations.size
   if (isLast) putReleased(tables.journal, settling.lastRecord)
   return {
+    conversations: moved,
     forget: () => {
       for (const conv of moved) settling.conversations.delete(conv)
       if (isLast) recent.settling = undefined

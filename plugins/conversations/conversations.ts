@@ -1,0 +1,22 @@
+/**
+ * What a user can read: owns the methods history, sync, conversations and conversation.update. All of it is a view of the log and of the
+ * user's row of a conversation.
+ */
+import type { PluginFactory } from '../../broker/plugin.js'
+import { historyMethod } from './history.js'
+import { listMethod } from './list.js'
+import { Preferences, updateMethod } from './preferences.js'
+import { syncMethod } from './sync.js'
+
+export const createConversations: PluginFactory = ({ store, delivered, signals }) => {
+  const preferences = new Preferences(store, signals)
+  return {
+    name: 'conversations',
+    methods: {
+      history: historyMethod(store),
+      sync: syncMethod(store),
+      conversations: listMethod({ store, delivered, preferences }),
+      'conversation.update': updateMethod(preferences),
+    },
+  }
+}
