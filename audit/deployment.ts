@@ -2,6 +2,8 @@
  * What is audited: servers that the audit starts and may do anything to. `embedded.ts` is one node on the embedded store; a
  * cluster is a Deployment with more nodes. What a deployment cannot suffer it says with the reason, which the report shows.
  */
+import type { Gate } from './gate.js'
+import type { Service } from './service.js'
 
 export interface NodeExit {
   isOrdered: boolean
@@ -43,7 +45,17 @@ export interface DeploymentEvents {
   logged(node: AuditNode, level: string, text: string): void
 }
 
+/** What stands behind the nodes of a cluster. */
+export interface Backing {
+  readonly redis: Service
+  readonly store: Service
+  /** Between a node and these. */
+  gateOf(node: AuditNode, service: 'redis' | 'store'): Gate
+}
+
 export interface Deployment {
+  /** Only of a cluster. */
+  readonly backing?: Backing
   readonly nodes: readonly AuditNode[]
   /** Of HS256, for tokens. */
   readonly secret: string

@@ -8,8 +8,9 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { Deployment, DeploymentEvents } from './deployment.js'
+import { scopeOf } from './faults.js'
+import { nodeSettings, ownCli } from './node-settings.js'
 import { ServerProcess } from './server-process.js'
 
 export interface EmbeddedOptions {
@@ -22,16 +23,9 @@ export interface EmbeddedOptions {
   events: DeploymentEvents
 }
 
-const ownCli = fileURLToPath(new URL('../broker/cli.js', import.meta.url))
 const diskMb = 4_096
 const resizeTriesMax = 20
 const resizeSlackBlocks = 32
-/** What the audit must decide itself: where data lies, which tokens count, and that neither a rate nor TLS stands in the way. */
-const ownSettings = [
-  ...['HOST', 'MQTT_PORT', 'HTTP_PORT', 'DATA_DIR', 'MONGODB_URL', 'REDIS_URL', 'LOG_LEVEL', 'RATE_LIMIT'],
-  ...['TLS_CERT', 'TLS_KEY', 'MQTTS_PORT', 'JWT_SECRET', 'JWT_PUBLIC_KEY', 'JWKS_URL', 'JWT_ISSUER', 'JWT_AUDIENCE'],
-].map((name) => `PARLEY_${name}`)
-
 export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: EmbeddedOptions): Deployment {
   const secret = randomBytes(32).toString('hex')
   const dataDir = join(dir, 'data')
@@ -40,21 +34,10 @@ export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: Emb
   const clockFile = join(dir, 'clock')
   const writeClock = (shiftMs: number): void => writeFileSync(clockFile, String(shiftMs))
   writeClock(0)
-  const cleared = Object.fromEntries(ownSettings.map((name) => [name, '']))
   const node = new ServerProcess({
     name: 'node-1',
     command: [process.execPath, cli, 'start'],
-    env: {
-      ...cleared,
-      PARLEY_HOST: '127.0.0.1',
-      PARLEY_MQTT_PORT: '0',
-      PARLEY_HTTP_PORT: '0',
-      PARLEY_DATA_DIR: join(dataDir, 'parley'),
-      PARLEY_JWT_SECRET: secret,
-      PARLEY_RATE_LIMIT: 'off',
-      PARLEY_TOPICS: withFuzzTopics(process.env.PARLEY_TOPICS ?? ''),
-      ...settings,
-    },
+    env: { ...nodeSettings(secret, join(dataDir, 'parley')), ...settings },
     clockFile,
     writeClock,
     events,
@@ -64,7 +47,10 @@ export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: Emb
   return {
     nodes: [node],
     secret,
-    cannot: (kind) => (kind === 'disk' && !isOwnDisk ? 'it needs root on Linux, to mount a file system that can be filled' : undefined),
+    cannot(kind) {
+      if (kind === 'disk' && !isOwnDisk) return 'it needs root on Linux, to mount a file system that can be filled'
+      return scopeOf(kind) === 'cluster' ? 'it is for a cluster: --nodes 3' : undefined
+    },
     fillDisk: () => resize(dataDir, 'full'),
     freeDisk: () => resize(dataDir, 'free'),
     filtersOf: () => ['g/+/typing'],
@@ -75,14 +61,6 @@ export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: Emb
       await rm(dir, { recursive: true, force: true })
     },
   }
-}
-
-/** The user's rules, and behind them one that lets the fuzzer reach what is done with application topics. */
-function withFuzzTopics(rules: string): string {
-  const fuzz = JSON.stringify({ topic: 'fuzz/#', publish: true, subscribe: true })
-  const [, own] = /^\s*\[(.*)\]\s*$/s.exec(rules === '' ? '[]' : rules) ?? []
-  if (own === undefined) return rules // The server says what is wrong with it.
-  return own.trim() === '' ? `[${fuzz}]` : `[${own},${fuzz}]`
 }
 
 /** False when this machine does not let us. */

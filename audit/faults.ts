@@ -5,8 +5,8 @@
 import { createRandom, pick, type Random, shuffle } from './random.js'
 
 interface Kind {
-  /** `server`: one at a time; `client`: many at once; `steady`: part of the whole run. */
-  scope: 'server' | 'client' | 'steady'
+  /** `server` and `cluster` (only with several nodes): one at a time; `client`: many at once; `steady`: part of the whole run. */
+  scope: 'server' | 'cluster' | 'client' | 'steady'
   meaning: string
   /** Share among its scope. */
   weight: number
@@ -18,6 +18,15 @@ export const kinds = {
   stall: { scope: 'server', weight: 2, meaning: 'SIGSTOP of the server for 2 to 6 s, then SIGCONT' },
   disk: { scope: 'server', weight: 1, meaning: 'the disk is full for 1 to 4 s, half of the time with a kill -9 meanwhile' },
   clock: { scope: 'server', weight: 1, meaning: 'the server’s wall clock jumps an hour ahead or back, and returns' },
+  pause: { scope: 'cluster', weight: 1, meaning: 'SIGSTOP of a node for 30 s, or a quarter of a short run, then SIGCONT' },
+  rolling: { scope: 'cluster', weight: 1, meaning: 'SIGTERM and a new start of node after node' },
+  'redis-kill': { scope: 'cluster', weight: 2, meaning: 'kill -9 of Redis, and a new start within 6 s' },
+  'redis-flush': { scope: 'cluster', weight: 2, meaning: 'FLUSHALL' },
+  'redis-cut': { scope: 'cluster', weight: 2, meaning: 'CLIENT KILL TYPE pubsub' },
+  'store-kill': { scope: 'cluster', weight: 2, meaning: 'kill -9 of the store, and a new start within 6 s' },
+  'store-slow': { scope: 'cluster', weight: 1, meaning: 'the store takes 2 s longer for all nodes, for 5 to 10 s' },
+  'no-redis': { scope: 'cluster', weight: 2, meaning: 'a node is cut off from Redis for 2 to 12 s' },
+  'no-store': { scope: 'cluster', weight: 2, meaning: 'a node is cut off from the store for 2 to 12 s' },
   cut: { scope: 'client', weight: 5, meaning: 'the connections of some clients are closed' },
   reset: { scope: 'client', weight: 5, meaning: 'the connections of some clients are reset' },
   delay: { scope: 'client', weight: 3, meaning: 'everything takes 50 to 500 ms longer for some clients' },
@@ -51,6 +60,8 @@ const serverEveryMsUsual = 6_000
 /** Share of the clients that are in trouble at a time grows with it. */
 const clientEveryMs = 250
 
+export const scopeOf = (kind: string): Kind['scope'] | undefined =>
+  faultKinds.find((each) => each === kind) && kinds[kind as FaultKind].scope
 export const isSteady = (kind: FaultKind): boolean => kinds[kind].scope === 'steady'
 
 /** In order of time. Every kind comes once, and then by weight. */
@@ -60,7 +71,7 @@ export function planFaults(seed: number, runMs: number, chosen: readonly FaultKi
     ...planScope(
       random,
       runMs,
-      chosen.filter((kind) => kinds[kind].scope === 'server'),
+      chosen.filter((kind) => kinds[kind].scope === 'server' || kinds[kind].scope === 'cluster'),
       serverEveryMs,
     ),
     ...planScope(

@@ -108,6 +108,8 @@ export type Event =
   /** The conversation list of a user in the end. */
   | { event: 'list'; user: string; rows: ListRow[] }
   | { event: 'fault'; kind: string; ms: number; what: string }
+  /** From when to when a fault of a server, or of what it stands on, really lasted: it may have had to wait for the one before. */
+  | { event: 'outage'; node: string; fromMs: number; toMs: number }
   | { event: 'node'; node: string; what: 'up' | 'exit'; ms: number; isOrdered: boolean; why: string }
   | { event: 'logged'; node: string; level: string; text: string }
   | { event: 'sample'; sample: Sample }
@@ -183,6 +185,7 @@ export interface History {
   blocks: EventOf<'block'>[]
   lists: EventOf<'list'>[]
   faults: EventOf<'fault'>[]
+  outages: EventOf<'outage'>[]
   nodes: EventOf<'node'>[]
   logged: EventOf<'logged'>[]
   samples: Sample[]
@@ -222,6 +225,7 @@ export class HistoryBuilder {
     blocks: [],
     lists: [],
     faults: [],
+    outages: [],
     nodes: [],
     logged: [],
     samples: [],
@@ -273,6 +277,7 @@ export class HistoryBuilder {
     else if (event.event === 'heard') rest.heard.push({ ...event, by: this.#connection(event.connection) })
     else if (event.event === 'typed') rest.typed.push({ user: this.#client(event.client).user, conv: event.conv, at: event.at })
     else if (event.event === 'block') rest.blocks.push(event)
+    else if (event.event === 'outage') rest.outages.push(event)
     else if (event.event === 'list') rest.lists.push(event)
     else if (event.event === 'changed') rest.changed.push(event)
     else if (event.event === 'members') rest.members.push(event)

@@ -10,8 +10,10 @@ import type { ClientWorld, VirtualClient } from './client.js'
 import { VirtualClient as Client } from './client.js'
 import type { Deployment } from './deployment.js'
 import type { FaultKind, PlannedFault } from './faults.js'
-import type { FaultyProxy, Harm } from './proxy.js'
+import { clusterActs } from './inflict-cluster.js'
+import type { FaultyProxy } from './proxy.js'
 import { createRandom, pick, type Random } from './random.js'
+import type { Harm } from './tcp-link.js'
 import type { Traffic } from './traffic.js'
 
 export interface InflictWorld {
@@ -22,9 +24,11 @@ export interface InflictWorld {
   clients: readonly VirtualClient[]
   clientWorld: ClientWorld
   traffic: Traffic
+  runMs: number
 }
 
 const hourMs = 3_600_000
+const pauseMsMax = 30_000
 const shareMax = 0.06
 const retryMs = 100
 
@@ -46,7 +50,7 @@ export class Inflictor {
   /** What meets nobody, since nobody is connected, is done a moment later. */
   inflict(fault: PlannedFault): void {
     const { kind, seed } = fault
-    const act = this.#actions[kind]
+    const act = this.#actions[kind] ?? this.#clusterAction(kind)
     if (act === undefined) return
     const what = act(createRandom(seed))
     if (what === undefined) return this.#later(retryMs, () => this.inflict(fault))
@@ -151,9 +155,24 @@ export class Inflictor {
     people: (random) => this.#lasts(this.#changes.people(random), random),
   }
 
-  #server(random: Random, act: (node: Deployment['nodes'][number]) => Promise<void>): string {
-    const node = pick(random, this.#world.deployment.nodes)
-    this.#servers = this.#servers.then(() => (this.#trouble === '' ? act(node) : undefined)).catch(this.#note)
+  #clusterAction(kind: FaultKind): ((random: Random) => string) | undefined {
+    const act = clusterActs[kind]
+    const { deployment, runMs } = this.#world
+    const { backing, nodes } = deployment
+    if (act === undefined || backing === undefined) return undefined
+    const world = { ...backing, nodes, pauseMs: Math.min(pauseMsMax, runMs / 4) }
+    return (random) => this.#server(random, (node) => act(world, node, random))
+  }
+
+  #server(random: Random, act: (node: Deployment['nodes'][number]) => Promise<unknown>): string {
+    const { deployment, clientWorld } = this.#world
+    const node = pick(random, deployment.nodes)
+    this.#servers = this.#servers.then(async () => {
+      if (this.#trouble !== '') return
+      const fromMs = clientWorld.recorder.ms
+      await act(node).catch(this.#note)
+      clientWorld.recorder.write({ event: 'outage', node: node.name, fromMs, toMs: clientWorld.recorder.ms })
+    })
     return node.name
   }
 

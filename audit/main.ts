@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { OperatorError } from '../broker/operator-error.js'
 import { check } from './checker.js'
+import { createCluster } from './cluster.js'
+import type { Deployment, DeploymentEvents } from './deployment.js'
 import { createEmbedded } from './embedded.js'
 import { type History, readHistory } from './history.js'
 import { renderHtml } from './html.js'
@@ -31,12 +33,15 @@ export async function prove(raw: RawProveOptions): Promise<void> {
   const remove = (): void => rmSync(dir, { recursive: true, force: true })
   process.once('exit', remove)
   try {
-    process.stderr.write(`parley prove: ${options.users} users, ${options.rate} messages/s, ${options.minutes} min, seed ${options.seed}\n`)
-    await runAudit(options, {
-      file,
-      deploy: (events) => createEmbedded({ dir: join(dir, 'deployment'), events }),
-      live: createLive(process.stderr),
-    })
+    process.stderr.write(
+      `parley prove: ${options.users} users, ${options.rate} messages/s, ${options.minutes} min, ${options.nodes > 1 ? `${options.nodes} nodes, ` : ''}seed ${options.seed}\n`,
+    )
+    const deployment = join(dir, 'deployment')
+    const deploy =
+      options.nodes > 1
+        ? await createCluster({ dir: deployment, nodes: options.nodes })
+        : (events: DeploymentEvents): Deployment => createEmbedded({ dir: deployment, events })
+    await runAudit(options, { file, deploy, live: createLive(process.stderr) })
     const history = await readHistory(file)
     const verdict = check(history)
     keep(options, file, verdict)

@@ -10,6 +10,7 @@ export interface RawProveOptions {
   faults: string
   users: string
   rate: string
+  nodes: string
   keep?: string
   html?: string
   json?: string
@@ -17,6 +18,8 @@ export interface RawProveOptions {
 }
 
 export interface ProveOptions extends RunOptions {
+  /** One: the embedded store; more: a cluster. */
+  nodes: number
   /** Folder in which the history stays. */
   keep?: string
   html?: string
@@ -30,6 +33,7 @@ const minutesMax = 24 * 60
 const usersMin = 8
 const usersMax = 5_000
 const rateMax = 20_000
+const nodesMax = 20
 const seedMax = 2 ** 31 - 1
 
 export function parseProveOptions(raw: RawProveOptions): ProveOptions {
@@ -40,6 +44,7 @@ export function parseProveOptions(raw: RawProveOptions): ProveOptions {
     faults: parseFaults(raw.faults),
     users: parseWhole('--users', raw.users, usersMin, usersMax),
     rate: parseNumber('--rate', raw.rate, 1, rateMax),
+    nodes: parseWhole('--nodes', raw.nodes, 1, nodesMax),
     ...(keep === undefined ? {} : { keep }),
     ...(html === undefined ? {} : { html }),
     ...(json === undefined ? {} : { json }),

@@ -167,7 +167,7 @@ async function talk(stage: Stage): Promise<string> {
   )
   const traffic = startTraffic({ cast, clients, random, perSecond: options.rate })
   const clientWorld = { recorder, random, ports: proxy, token: api.token, wasSilent: proxy.wasSilent }
-  const inflictor = new Inflictor({ deployment, proxy, api, cast, clients, clientWorld, traffic })
+  const inflictor = new Inflictor({ deployment, proxy, api, cast, clients, clientWorld, traffic, runMs })
   const fuzz = possible.includes('fuzz') ? startFuzz({ random: createRandom(options.seed + 1), ports: proxy, token: api.token }) : undefined
   const stopSampling = sample(stage)
   live.phase(`seed ${options.seed}`)

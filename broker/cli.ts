@@ -143,6 +143,7 @@ function createProgram(): Command {
     .option('--faults <list>', 'all, none, or a comma list of kinds; a minus takes one out: all,-disk', 'all')
     .option('--users <n>', 'virtual users; groups have up to 500 of them', '500')
     .option('--rate <n>', 'messages a second', '300')
+    .option('--nodes <n>', '1: the embedded store; more: a cluster on a Redis and a store of its own', '1')
     .option('--keep <folder>', 'keep the history there')
     .option('--html <file>', 'write the report as a page')
     .option('--json <file>', 'write the verdict as JSON; - is standard output')

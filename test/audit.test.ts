@@ -13,7 +13,7 @@ import t, { type Test } from 'tap'
 import { check } from '../audit/checker.js'
 import type { Deployment, DeploymentEvents } from '../audit/deployment.js'
 import { createEmbedded } from '../audit/embedded.js'
-import { type FaultKind, kinds } from '../audit/faults.js'
+import { type FaultKind, faultKinds, kinds } from '../audit/faults.js'
 import { type History, readHistory } from '../audit/history.js'
 import { silent } from '../audit/live.js'
 import { type RunOptions, runAudit } from '../audit/run.js'
@@ -180,7 +180,7 @@ const wasDone =
 const jumpMs = 1_800_000
 
 /** What a fault must have left in a history when it was really done. */
-const traces: Record<FaultKind, (history: History) => boolean> = {
+const traces: Partial<Record<FaultKind, (history: History) => boolean>> = {
   // The last one of each is the audit's own.
   kill: (history) => exits(history, 'SIGKILL') > 1,
   restart: (history) => exits(history, 'exit code 0') > 1,
@@ -228,7 +228,8 @@ t.test('Parley passes all kinds of faults, as a program, and its history can be 
   t.equal(code, 0, output)
   t.match(output, /PROVED/)
   const history = await readHistory(kept)
-  for (const [kind, hasLeft] of Object.entries(traces)) {
+  for (const kind of faultKinds) {
+    const hasLeft = traces[kind] ?? (() => false)
     if (history.run.skipped.some((skip) => skip.kind === kind)) t.comment(`${kind} cannot be done here`)
     else t.ok(hasLeft(history), `${kind} has left a trace`)
   }

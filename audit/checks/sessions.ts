@@ -20,7 +20,7 @@ export function checkPresence(history: History, report: Report): void {
       if (index === 0 && connection.attempt === 1 && connection.present)
         report('sessions', `${name} was told of a session at its first connect`)
       const next = session[index + 1]
-      if (next !== undefined) checkOverlap(connection, next, name, report)
+      if (next !== undefined) checkOverlap(connection, next, name, history, report)
       if (connection.downAt === undefined && connection.ready === undefined) report('sessions', `${name} is connected and never got ready`)
     })
     if (session.filter(({ downAt }) => downAt === undefined).length > 1) report('sessions', `${name} has two connections in the end`)
@@ -29,15 +29,25 @@ export function checkPresence(history: History, report: Report): void {
   if (!isClockMoved) checkExpiry(history, report)
 }
 
-function checkOverlap(connection: ConnectionRecord, next: ConnectionRecord, name: string, report: Report): void {
-  const overlapMs = (connection.downMs ?? Number.POSITIVE_INFINITY) - next.upMs
+/**
+ * From when on the servers of a cluster could know what happened then: a node that is stopped, or does not reach Redis or the store, may
+ * find out when that is over. One node alone always knows.
+ */
+function knownFrom(ms: number, { run, outages }: History): number {
+  if ((run.nodes ?? 1) === 1) return ms
+  return outages.reduce((known, { fromMs, toMs }) => (fromMs - overlapMsMax <= known && known <= toMs ? toMs : known), ms)
+}
+
+function checkOverlap(connection: ConnectionRecord, next: ConnectionRecord, name: string, history: History, report: Report): void {
+  const overlapMs = (connection.downMs ?? Number.POSITIVE_INFINITY) - knownFrom(next.upMs, history)
   if (!connection.isSilent && overlapMs > overlapMsMax) report('sessions', `${name} had two connections at a time for ${overlapMs} ms`)
 }
 
-function checkExpiry({ connections, healed }: History, report: Report): void {
+function checkExpiry(history: History, report: Report): void {
+  const { connections, healed } = history
   for (const { user, device, expiresMs, downMs, isSilent } of connections) {
     const endMs = downMs ?? healed?.ms ?? 0
-    if (expiresMs !== undefined && !isSilent && endMs > expiresMs + expiryMsMax)
+    if (expiresMs !== undefined && !isSilent && endMs > knownFrom(expiresMs, history) + expiryMsMax)
       report('sessions', `${user}/${device} stayed for ${endMs - expiresMs} ms after its token had expired`)
   }
 }
@@ -46,10 +56,10 @@ function checkExpiry({ connections, healed }: History, report: Report): void {
 const expectedErrors = /the store|the backlog of a session cannot be read/
 /** Of what is no line of its log. LMDB prints what it gets from a full disk by itself. */
 const crashLines = /unhandled|uncaught|fatal error|segmentation|assertion/i
-/** Far above what any run needs that is not kept for ever. */
+/** Of a node; far above what any run needs that is not kept for ever. */
 const rssMbMax = 1_024
 
-export function checkServer({ nodes, logged, healed, samples }: History, report: Report): void {
+export function checkServer({ run, nodes, logged, healed, samples }: History, report: Report): void {
   for (const { node, what, isOrdered, why } of nodes)
     if (what === 'exit' && !isOrdered) report('unbounded', `${node} ended by itself: ${why}`)
   for (const { node, level, text } of logged) {
@@ -57,7 +67,7 @@ export function checkServer({ nodes, logged, healed, samples }: History, report:
     if (isFault) report('unbounded', `${node} logged: ${text.slice(0, 300)}`)
   }
   const rssMb = Math.max(0, ...samples.map((sample) => sample.rssMb))
-  if (rssMb > rssMbMax) report('unbounded', `the server took ${rssMb} MB of memory`)
+  if (rssMb > rssMbMax * (run.nodes ?? 1)) report('unbounded', `the servers took ${rssMb} MB of memory`)
   if (healed === undefined) report('unbounded', 'the run did not come to its end')
   else if (healed.complaint !== '') report('unbounded', `${healed.waitedMs} ms after healing: ${healed.complaint}`)
   else checkLeftovers(healed, report)
