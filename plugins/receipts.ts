@@ -2,20 +2,38 @@
  * Receipts: owns the method receipts. In a direct conversation the peer's online sessions are told how far a user has received and
  * read, once for each conversation and 200 ms; in a group members ask. Nothing is counted: both are positions.
  */
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { type Position, positionOf } from '../broker/delivered.js'
 import { refuse } from '../broker/errors.js'
-import { addressSchema, seqSchema } from '../broker/payloads.js'
+import { addressSchema, idSchema, seqSchema } from '../broker/payloads.js'
 import { type Caller, method, type PluginFactory, type PluginServer } from '../broker/plugin.js'
 import { type Address, addressOf, type ConversationId, conversationOf, groupOf, isGroup, peerOf } from '../broker/topics.js'
 
 const coalesceMs = 200
 
-const paramsSchema = Type.Object({ conv: addressSchema, seq: Type.Optional(seqSchema) }, { additionalProperties: false })
+/** Of the answer as JSON; a group of 500 with ids of 14 characters fits. */
+const replyBytesMax = 16_000
+/** What a reply has around its entries, with the longest cursor. */
+const frameBytes = 200
+
+const paramsSchema = Type.Object(
+  { conv: addressSchema, seq: Type.Optional(seqSchema), cursor: Type.Optional(idSchema) },
+  { additionalProperties: false },
+)
+
+const countSchema = Type.Integer({ minimum: 0 })
+
+const resultSchema = Type.Object({
+  receipts: Type.Optional(Type.Record(idSchema, Type.Tuple([countSchema, countSchema]))),
+  seq: Type.Optional(seqSchema),
+  read: Type.Optional(Type.Array(idSchema)),
+  delivered: Type.Optional(Type.Array(idSchema)),
+  next: Type.Optional(idSchema),
+})
 
 type World = Pick<PluginServer, 'store' | 'delivered'>
 
-/** Of all members but the caller. */
+/** Of all members but the caller, by user id. */
 async function positionsOf(world: World, { user }: Caller, address: Address): Promise<Position[]> {
   const conv = conversationOf(address, user) as ConversationId
   const { directory } = world.store
@@ -24,27 +42,48 @@ async function positionsOf(world: World, { user }: Caller, address: Address): Pr
     const peer = peerOf(conv, user)
     return peer === user ? [] : [await positionOf(world, peer, conv)]
   }
-  if ((await directory.member(groupOf(conv), user))?.role === undefined) throw refuse('forbidden', `you are not a member of ${address}`)
-  const members = (await directory.members(groupOf(conv))).filter((member) => member.role !== undefined && member.user !== user)
-  const delivered = await world.delivered.ofAll(conv)
-  return Promise.all(
-    members.map(async (member) => {
-      const read = (await directory.conversation(member.user, conv))?.read ?? 0
-      return { user: member.user, delivered: Math.max(read, delivered.get(member.user) ?? 0), read }
-    }),
-  )
+  const members = await directory.members(groupOf(conv))
+  if (members.find((member) => member.user === user)?.role === undefined) throw refuse('forbidden', `you are not a member of ${address}`)
+  const others = members.filter((member) => member.role !== undefined && member.user !== user).map((member) => member.user)
+  const [reads, delivered] = await Promise.all([directory.reads(conv, others), world.delivered.ofAll(conv)])
+  const positions = others.map((name, at) => {
+    const read = reads[at] as number
+    return { user: name, delivered: Math.max(read, delivered.get(name) ?? 0), read }
+  })
+  return positions.sort((a, b) => (a.user < b.user ? -1 : 1))
 }
 
-async function receipts(world: World, caller: Caller, { conv, seq }: { conv: Address; seq?: number }): Promise<object> {
+/** As many as fit into a reply, from the first behind `cursor` on; `next` when there are more. */
+function pageOf(
+  all: readonly Position[],
+  cursor: string | undefined,
+  bytesOf: (position: Position) => number,
+): [Position[], string | undefined] {
+  const rest = cursor === undefined ? all : all.filter(({ user }) => user > cursor)
+  const page: Position[] = []
+  let bytes = frameBytes
+  for (const position of rest) {
+    bytes += bytesOf(position)
+    if (bytes > replyBytesMax) return [page, page.at(-1)?.user]
+    page.push(position)
+  }
+  return [page, undefined]
+}
+
+const pairOf = ({ user, delivered, read }: Position): [string, [number, number]] => [user, [delivered, read]]
+
+async function receipts(world: World, caller: Caller, { conv, seq, cursor }: Static<typeof paramsSchema>): Promise<object> {
   const positions = await positionsOf(world, caller, conv)
   if (seq === undefined) {
     const moved = positions.filter(({ delivered }) => delivered > 0)
-    return { receipts: Object.fromEntries(moved.map(({ user, delivered, read }) => [user, [delivered, read]])) }
+    const [page, next] = pageOf(moved, cursor, (position) => JSON.stringify(pairOf(position)).length)
+    return { receipts: Object.fromEntries(page.map(pairOf)), next }
   }
   const reached = positions.filter(({ delivered }) => delivered >= seq)
-  const names = (isRead: 'read' | 'delivered'): string[] =>
-    reached.filter(({ read }) => read >= seq === (isRead === 'read')).map(({ user }) => user)
-  return { seq, read: names('read'), delivered: names('delivered') }
+  const [page, next] = pageOf(reached, cursor, ({ user }) => user.length + '"",'.length)
+  const readers = page.filter(({ read }) => read >= seq).map(({ user }) => user)
+  const receivers = page.filter(({ read }) => read < seq).map(({ user }) => user)
+  return { seq, read: readers, delivered: receivers, next }
 }
 
 export const createReceipts: PluginFactory = ({ store, delivered, signals, logger }) => {
@@ -81,7 +120,7 @@ export const createReceipts: PluginFactory = ({ store, delivered, signals, logge
 
   return {
     name: 'receipts',
-    methods: { receipts: method(paramsSchema, (caller, params) => receipts(world, caller, params)) },
+    methods: { receipts: method(paramsSchema, (caller, params) => receipts(world, caller, params), resultSchema) },
     onDelivered: note,
     onRead: note,
   }

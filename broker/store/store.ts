@@ -163,6 +163,8 @@ export interface Directory {
   /** Every conversation the user takes or took part in, in no particular order. */
   conversationsOf(user: string): Promise<ConversationRow[]>
   conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined>
+  /** The read positions of these users in one conversation, in the order asked; 0 where nothing was read. */
+  reads(conv: ConversationId, users: readonly string[]): Promise<number[]>
   /** Moves read positions forwards; a lower one changes nothing. One commit. */
   setRead(positions: readonly { user: string; conv: ConversationId; seq: number }[]): Promise<void>
 }

@@ -107,6 +107,10 @@ export function testDirectory(t: Test, open: OpenStore): void {
       ['u/alice/bob', 5],
       ['u/alice/carol', 2],
     ])
+    for await (const { directory } of nowAndReopened(tested)) {
+      t.same(await directory.reads('u/alice/bob', ['bob', 'nobody', 'alice']), [12, 0, 5])
+      t.same(await directory.reads('u/alice/nobody', ['alice']), [0])
+    }
   })
 
   t.test('a read position does not make a conversation that the user has not', async (t) => {

@@ -1,7 +1,7 @@
 /** Receipts: sent, delivered, read, as the sender sees them. */
 import t from 'tap'
 import { eventually } from '../helper/eventually.js'
-import { stage } from '../helper/stage.js'
+import { type Json, stage } from '../helper/stage.js'
 
 t.test('delivered when a device has acknowledged, read when the user says so, on all devices of the sender', async (t) => {
   const s = await stage(t)
@@ -68,4 +68,34 @@ t.test('the receipts of a group of 500 fit into 16 kB', async (t) => {
   t.equal(Object.values(answer.receipts).filter(([, read]) => read === 2).length, 20)
   const bytes = JSON.stringify({ receipts: Object.fromEntries(names.map((name) => [name, [12_345, 12_345]])) }).length
   t.ok(bytes < 16_000, `${bytes} bytes when everybody has read`)
+})
+
+t.test('with ids of 64 characters the receipts of 500 come in pages of 16 kB', async (t) => {
+  const s = await stage(t)
+  const names = Array.from({ length: 499 }, (_, at) => `member-${String(at).padStart(57, '0')}`)
+  await s.server.ensureUsers(names)
+  const alice = await s.actor('alice')
+  await alice.calls('group.create', { group: 'large', members: names })
+  const { seq } = await alice.sends('g/large', 'hello')
+  const readers = names.slice(0, 250)
+  for (const reader of readers) {
+    const raw = await s.raw(reader)
+    await raw.publish('g/large/read', `{"seq":${seq}}`, { qos: 1 })
+    raw.reset()
+  }
+  for (const [params, usersOf] of [
+    [{ conv: 'g/large' }, ({ receipts }: Json) => Object.keys(receipts as Json)],
+    [{ conv: 'g/large', seq }, ({ read }: Json) => read as string[]],
+  ] as const) {
+    const found: string[] = []
+    let cursor: unknown
+    do {
+      const page: Json = await alice.calls('receipts', { ...params, ...(cursor === undefined ? {} : { cursor }) })
+      const bytes = JSON.stringify(page).length
+      t.ok(bytes <= 16_000, `${bytes} bytes`)
+      found.push(...usersOf(page))
+      cursor = page.next
+    } while (cursor !== undefined)
+    t.strictSame(found, readers)
+  }
 })

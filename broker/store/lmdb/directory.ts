@@ -135,6 +135,14 @@ export class LmdbDirectory implements Directory {
     return row
   }
 
+  async reads(conv: ConversationId, users: readonly string[]): Promise<number[]> {
+    this.#environment.assertOpen()
+    return users.map((user) => {
+      const value = this.#tables.rows.get(rowKey(user, conv, rowField.read))
+      return value === undefined ? 0 : decodeSeq(value)
+    })
+  }
+
   setRead(positions: readonly { user: string; conv: ConversationId; seq: number }[]): Promise<void> {
     if (positions.length === 0) return Promise.resolve()
     const { rows } = this.#tables

@@ -73,6 +73,12 @@ export class MongodbDirectory implements Directory {
     return member === null ? undefined : rowOf(member, states.get(conv))
   }
 
+  async reads(conv: ConversationId, users: readonly string[]): Promise<number[]> {
+    const find = () => this.#server.collections.members.find({ conv }, { projection: { user: 1, read: 1 } }).toArray()
+    const positions = new Map((await this.#server.run(find)).map(({ user, read }) => [user, read]))
+    return users.map((user) => positions.get(user) ?? 0)
+  }
+
   async setRead(positions: readonly { user: string; conv: ConversationId; seq: number }[]): Promise<void> {
     const furthest = new Map<string, number>()
     for (const { user, conv, seq } of positions) {
