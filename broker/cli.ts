@@ -1,6 +1,6 @@
 #!/usr/bin/env -S node --max-semi-space-size=64
 /**
- * The command line: `parley start` (the default), `parley token`, `parley migrate` and `parley prove`. What the operator got wrong is answered with
+ * The command line: `parley start` (the default), `parley token`, `parley migrate`, `parley compact` and `parley prove`. What the operator got wrong is answered with
  * a readable report on stderr and exit code 2; only a fault of the program shows a stack trace and exits with 1.
  */
 import { readFileSync } from 'node:fs'
@@ -89,6 +89,13 @@ async function migrate(): Promise<void> {
   await run({ dataDir, mongodbUrl, print: (line) => void process.stdout.write(`${line}\n`) })
 }
 
+async function compact(): Promise<void> {
+  const { dataDir } = readConfig(process.env)
+  const { compactLmdbStore } = await import('./store/lmdb/lmdb-store.js')
+  const { bytesBefore, bytes } = await compactLmdbStore(dataDir)
+  process.stdout.write(`The data file in ${dataDir} has ${bytes} bytes, ${bytesBefore} before.\n`)
+}
+
 function parseTtl(text: string): number {
   const [, count, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? []
   const seconds = Number(count) * (secondsOf[unit] ?? Number.NaN)
@@ -135,6 +142,10 @@ function createProgram(): Command {
     .command('migrate')
     .description('copy the embedded store in PARLEY_DATA_DIR into the database of PARLEY_MONGODB_URL; goes on where it was cut off')
     .action(migrate)
+  program
+    .command('compact')
+    .description('write the data file in PARLEY_DATA_DIR anew, without what is not used any more; no server may run on it')
+    .action(compact)
   program
     .command('prove')
     .description('run the fault audit on a server of its own with your settings; exit code 1 when a promise was broken')

@@ -34,7 +34,7 @@ function mistaken(t: Test, outcome: ReturnType<typeof run>, words: RegExp): void
 }
 
 t.test('a command that does not exist', async (t) => {
-  mistaken(t, run(['strat']), /parley has no command "strat"; did you mean start\? The commands are start, token, migrate, prove/)
+  mistaken(t, run(['strat']), /parley has no command "strat"; did you mean start\? The commands are start, token, migrate, compact, prove/)
   mistaken(t, run(['frobnicate']), /parley has no command "frobnicate"/)
   t.match(run(['start', '--help']).stdout, /^Usage: parley start \[options\]\n/)
 })

@@ -5,7 +5,7 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { createLmdbStore, type LmdbStoreOptions } from '../broker/store/lmdb/lmdb-store.js'
+import { compactLmdbStore, createLmdbStore, type LmdbStoreOptions } from '../broker/store/lmdb/lmdb-store.js'
 import { type LogEntry, type Store, StoreUnavailable } from '../broker/store/store.js'
 import { testDirectory } from './contract/directory.js'
 import { append, createRandom, entry, newSeed } from './contract/entries.js'
@@ -14,6 +14,7 @@ import { testMessageLog } from './contract/message-log.js'
 import { testSessionStore } from './contract/session-store.js'
 import { nowAndReopened, type StoreUnderTest } from './contract/store-under-test.js'
 import { eventually } from './helper/eventually.js'
+import { filesWith } from './helper/grep.js'
 import { newDir } from './helper/new-dir.js'
 import { smallDisk } from './helper/small-disk.js'
 
@@ -263,6 +264,37 @@ async function checkTeam(t: Test, { log }: Store, head: number): Promise<void> {
   t.equal(await log.findSent('g/team', 'alice', `c${head}`), head)
   t.equal(await log.findSent('g/team', 'alice', `c${head + 1}`), undefined)
 }
+
+t.test('what was rewritten is in no file, after scrub and compact', async (t) => {
+  const dir = await newDir(t)
+  const secret = 'the-secret-of-seq-'
+  let store = await createLmdbStore({ dir, generationCostMax: 100 })
+  const withSecret = (head: number, count: number) => {
+    const item = append('u/alice/bob', head, count)
+    const entries = item.entries.map((one) => ({ ...one, payload: Buffer.from(`${secret}${one.seq} ${'x'.repeat(one.seq % 900)}`) }))
+    return { ...item, entries }
+  }
+  for (let head = 0; head < 1_000; head += 50) await store.log.append([withSecret(head, 50), append('g/team', head, 50)])
+  await store.records.put('profiles/alice', Buffer.from(`${secret}profile`))
+  t.ok(filesWith(dir, secret).length >= 2, 'in the journal and in the tables')
+  for (let seq = 1; seq <= 1_000; seq += 100)
+    await store.log.rewrite('u/alice/bob', new Map(Array.from({ length: 100 }, (_, i) => [seq + i, Buffer.from('gone')])))
+  await store.records.remove('profiles/alice')
+  await store.log.scrub()
+  const isInJournal = () => filesWith(join(dir, 'store', 'journal'), secret).length > 0
+  t.notOk(isInJournal(), 'while it is open')
+  await store.close()
+  const { bytes, bytesBefore } = await compactLmdbStore(dir)
+  t.ok(bytes < bytesBefore, `${bytes} bytes of ${bytesBefore}`)
+  t.same(filesWith(dir, secret), [])
+  store = await createLmdbStore({ dir })
+  t.teardown(() => store.close())
+  const all = await store.log.read('u/alice/bob', 1, 2_000, 2_000)
+  t.same([all.length, all.findIndex(({ payload }) => payload.toString() !== 'gone')], [1_000, -1])
+  t.equal(await store.log.findSent('u/alice/bob', 'alice', 'c777'), 777)
+  t.same(await store.log.append([append('u/alice/bob', 1_000)]), [])
+  await t.rejects(compactLmdbStore(dir), /is in use by/)
+})
 
 t.test('the journal asks for O_DSYNC, which no kill -9 would miss', { skip: process.platform !== 'linux' }, async (t) => {
   const dir = await newDir(t)

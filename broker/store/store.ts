@@ -126,6 +126,13 @@ export interface MessageLog {
   findRetransmit(retransmit: Retransmit): Promise<(SentRecord & { ts: number }) | undefined>
   /** Entries from…to (inclusive) in ascending seq, at most `limit` and about `bytesMax` of payload, at least one if there is one. */
   read(conv: ConversationId, from: number, to: number, limit: number, bytesMax?: number): Promise<LogEntry[]>
+  /**
+   * Puts payloads in the place of those of entries that are there, by seq, and takes away their device; seq, ts, from and id stay, so a
+   * resend is found as before. Readers see the old or the new one. Durable when it resolves; when it rejects, some may be done.
+   */
+  rewrite(conv: ConversationId, payloads: ReadonlyMap<number, Buffer>): Promise<void>
+  /** Takes what was rewritten before this call out of every place that the store keeps for itself, as far as it can; docs/operations.md says what is left. */
+  scrub(): Promise<void>
   /** Every conversation that has entries, in the order of their names, behind `after`. What comes to be meanwhile may be missing. */
   conversations(after?: ConversationId): AsyncIterable<ConversationId>
   /** All that `findRetransmit` knows, in the order of sessions. */
@@ -148,6 +155,8 @@ export interface UserRecord {
   createdTs: number
   /** Tokens issued before this (s since 1970) are refused. */
   tokensFrom?: number
+  /** When he was erased, ms: the id is never used again. */
+  erasedTs?: number
 }
 
 export interface Directory {

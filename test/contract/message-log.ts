@@ -188,6 +188,54 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     t.equal((await tested.store.log.findRetransmit({ ...sent, digest: 'two' }))?.seq, 3)
   })
 
+  t.test('a payload is replaced: order, sender, time and id stay, and so does all that was not named', async (t) => {
+    const tested = await open(t)
+    const { log } = tested.store
+    for (let head = 0; head < 300; head += 60) await log.append([append(conv, head, 60), append('g/team', head, 60)])
+    const gone = new Map([3, 4, 61, 180, 300].map((seq) => [seq, Buffer.from(`gone ${seq}`)]))
+    await log.rewrite(conv, new Map([...gone, [301, Buffer.from('never there')]]))
+    await log.rewrite('g/nothing', gone)
+    await log.rewrite(conv, new Map())
+    await log.scrub()
+    await log.append([append(conv, 300)])
+    for await (const { log, directory } of nowAndReopened(tested)) {
+      const expected = Array.from({ length: 301 }, (_, i) => {
+        const payload = gone.get(i + 1)
+        return payload === undefined ? entry(i + 1) : { ...entry(i + 1), device: '', payload }
+      })
+      t.same(await log.read(conv, 1, 400, 400), expected)
+      t.same(await log.read(conv, 180, 180, 1), expected.slice(179, 180))
+      t.equal(await log.findSent(conv, 'alice', 'c180'), 180, 'a resend is still one')
+      t.same(await log.heads([conv, 'g/nothing']), [
+        { head: 301, ts: entry(301).ts },
+        { head: 0, ts: 0 },
+      ])
+      t.equal((await directory.conversation('alice', conv))?.sent, 301)
+      t.ok((await log.read('g/team', 1, 400, 400)).every(({ seq, payload }) => payload.equals(entry(seq).payload)))
+    }
+  })
+
+  t.test('while payloads are replaced readers see the old or the new one, and appends go on', async (t) => {
+    const { store } = await open(t)
+    const { log } = store
+    await log.append([append(conv, 0, 40)])
+    let rewriting = true
+    const rewrite = async (): Promise<void> => {
+      for (let seq = 1; seq <= 40; seq += 10)
+        await log.rewrite(conv, new Map(Array.from({ length: 10 }, (_, i) => [seq + i, Buffer.from(`gone ${seq + i}`)])))
+      await log.scrub()
+    }
+    const rewritten = rewrite().finally(() => (rewriting = false))
+    for (let head = 40; rewriting; head++) {
+      t.same(await log.append([append(conv, head)]), [])
+      const found = await log.read(conv, 1, 1_000, 1_000)
+      t.equal(found.length, head + 1)
+      for (const { seq, payload } of found) t.ok(payload.equals(entry(seq).payload) || (seq <= 40 && payload.toString() === `gone ${seq}`))
+    }
+    await rewritten
+    t.ok((await log.read(conv, 1, 40, 40)).every(({ seq, payload }) => payload.toString() === `gone ${seq}`))
+  })
+
   t.test('all conversations are listed in the order of their names, and retransmissions by session', async (t) => {
     const tested = await open(t)
     const names = ['g/a', 'g/a.b', 'g/a-b', 'u/a/b', 'u/a/b.', ...Array.from({ length: 300 }, (_, i) => `g/x${i}`)]

@@ -3,7 +3,7 @@
  * is synced to disk; one that rejects with StoreUnavailable has changed nothing, unless it says that its outcome is
  * unknown, and then every later write is refused until it is known. No rejection of LMDB stays unhandled.
  */
-import { closeSync, openSync, readSync, statfsSync, statSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, readSync, renameSync, rmSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import type { Logger } from '../../logger.js'
@@ -141,6 +141,24 @@ export class Environment {
     await this.commit(() => void this.#meta.put(plainKey('checked'), Buffer.from(String(Date.now()))))
   }
 
+  /** Closes it, with a data file that was written anew: without the pages that nothing uses, and what they held. */
+  async compact(): Promise<void> {
+    const folder = join(this.dir, 'compacted')
+    rmSync(folder, { recursive: true, force: true })
+    makeDir(folder)
+    const { size } = statSync(this.#file)
+    const { bavail, bsize } = this.#statfs()
+    if (bavail * bsize < size)
+      throw new OperatorError(`${this.dir} needs room for a copy of its data file: ${size} bytes, ${bavail * bsize} are free`)
+    await this.#root.backup(folder, true)
+    await this.close()
+    const copy = join(folder, 'data.mdb')
+    syncFile(copy)
+    renameSync(copy, this.#file)
+    rmSync(folder, { recursive: true })
+    syncFile(this.dir)
+  }
+
   /** Resolves when all that was written is on disk. */
   async close(): Promise<void> {
     if (this.#closed) return
@@ -227,6 +245,15 @@ export class Environment {
 
   #fail(why: string, cause?: unknown): never {
     throw new StoreUnavailable(this.#sentence(why), cause === undefined ? undefined : { cause })
+  }
+}
+
+function syncFile(path: string): void {
+  const fd = openSync(path, 'r')
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
   }
 }
 

@@ -10,6 +10,7 @@ import { closeSync, constants, fsyncSync, openSync, readdirSync, readFileSync, s
 import { dirname, join } from 'node:path'
 import { makeDir } from '../../make-dir.js'
 import { OperatorError } from '../../operator-error.js'
+import { StoreUnavailable } from '../store.js'
 
 /** Room for these is to be left in front of the body. */
 export const recordHeadBytes = 18
@@ -33,6 +34,8 @@ interface File {
   position: number
   /** Number of the last record in it; 0: none that counts. */
   last: number
+  /** Is removed when it is released, not used again. */
+  isRetired: boolean
 }
 
 export interface JournalRecord {
@@ -83,7 +86,7 @@ export class Journal {
 
   #open(path: string, last: number): File {
     const fd = openSync(path, writeFlags, fileMode)
-    return { path, fd, inode: statSync(path).ino, position: 0, last }
+    return { path, fd, inode: statSync(path).ino, position: 0, last, isRetired: false }
   }
 
   #next(): File {
@@ -143,12 +146,35 @@ export class Journal {
   release(number: number): void {
     while (this.#full[0] !== undefined && this.#full[0].last <= number) {
       const file = this.#full.shift() as File
-      if (this.#free.length < freeMax) this.#free.push(file)
-      else {
-        closeSync(file.fd)
-        unlinkSync(file.path)
-      }
+      if (!file.isRetired && this.#free.length < freeMax) this.#free.push(file)
+      else removeFile(file)
     }
+  }
+
+  /** Number of the last record. */
+  get number(): number {
+    return this.#number
+  }
+
+  /**
+   * From now on no file is used again that was used until now: what was written to them is gone when they are released. Not while a record is
+   * being written.
+   */
+  retire(): void {
+    if (this.#isTorn) throw new StoreUnavailable('the last write to the journal failed')
+    for (const file of this.#free.splice(0)) removeFile(file)
+    const current = this.#current
+    this.#current = this.#next()
+    this.#isTurning = false
+    if (current.last > 0) this.#full.push(current)
+    else removeFile(current)
+    for (const file of this.#full) file.isRetired = true
+    syncDir(this.#dir)
+  }
+
+  /** Some that were retired are not released yet. */
+  get hasRetired(): boolean {
+    return this.#full.some(({ isRetired }) => isRetired)
   }
 
   /** Idempotent. */
@@ -157,6 +183,11 @@ export class Journal {
     this.#isClosed = true
     for (const { fd } of [this.#current, ...this.#full, ...this.#free]) closeSync(fd)
   }
+}
+
+function removeFile({ fd, path }: File): void {
+  closeSync(fd)
+  unlinkSync(path)
 }
 
 /** What was created or removed in it is durable. */

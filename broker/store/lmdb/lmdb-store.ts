@@ -2,8 +2,10 @@
  * The embedded store: everything durable of one server in one LMDB environment under the data directory. One process
  * at a time; a write resolves when it is synced to disk.
  */
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from '../../logger.js'
+import { OperatorError } from '../../operator-error.js'
 import { lockDataDir } from '../data-dir.js'
 import type { Store } from '../store.js'
 import { LmdbDirectory } from './directory.js'
@@ -45,6 +47,29 @@ export async function createLmdbStore(options: LmdbStoreOptions): Promise<Store>
     await lock.release()
     throw error
   }
+}
+
+/**
+ * Writes the data file anew, of a store that no server uses: the disk gets back what is not used any more, and nothing is left in it
+ * of what was removed or rewritten. Cut off, it leaves the store as it was.
+ */
+export async function compactLmdbStore(dir: string): Promise<{ bytesBefore: number; bytes: number }> {
+  const file = join(dir, 'store', 'data.mdb')
+  if (!existsSync(file)) throw new OperatorError(`there is no store in ${dir}`)
+  const bytesBefore = statSync(file).size
+  const store = await createLmdbStore({ dir })
+  try {
+    await store.log.scrub()
+  } finally {
+    await store.close()
+  }
+  const lock = await lockDataDir(dir)
+  try {
+    await new Environment({ dir: join(lock.dir, 'store'), mapBytesMax: mapBytesMaxDefault, logger: undefined }).compact()
+  } finally {
+    await lock.release()
+  }
+  return { bytesBefore, bytes: statSync(file).size }
 }
 
 async function openStore(environment: Environment, recent: Recent, release: () => Promise<void>): Promise<Store> {

@@ -30,10 +30,13 @@ import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, plainRange, rowFiel
 import { hashOfId, hashOfKey, KnownIds, readIdsMax } from './known-ids.js'
 import type { Recent } from './recent.js'
 import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, writeRecord } from './record.js'
+import { rewriteChunks } from './rewrite.js'
 import { lowest, pageMax, rowsOf } from './rows.js'
 import { type ReadBudget, readSegments } from './segment.js'
-import { doneRecord, putDone, releasedRecord, type Settled, settleSome } from './settle.js'
+import { doneRecord, putDone, putReleased, releasedRecord, type Settled, settleSome } from './settle.js'
 
+/** A chunk that is written anew, shared by its entries. */
+const rewriteBytes = 4_096
 /** What one append may hold before its buffer is given back. */
 const arenaKeptBytesMax = 16 * 1024 * 1024
 const arenaBytesMin = 1024 * 1024
@@ -92,9 +95,14 @@ export class LmdbMessageLog implements MessageLog {
   }
 
   append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
-    const appended = this.#last.then(() => this.#append(batch))
-    this.#last = appended.then(done, done)
-    return appended
+    return this.#inTurn(() => this.#append(batch))
+  }
+
+  /** Between appends. */
+  #inTurn<T>(work: () => T | Promise<T>): Promise<T> {
+    const worked = this.#last.then(work)
+    this.#last = worked.then(done, done)
+    return worked
   }
 
   async #append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
@@ -196,6 +204,36 @@ export class LmdbMessageLog implements MessageLog {
       if (settled === undefined) throw new StoreUnavailable('there is no room to settle')
       if (settled.released !== undefined) this.#journal.release(settled.released)
     }
+  }
+
+  async rewrite(conv: ConversationId, payloads: ReadonlyMap<number, Buffer>): Promise<void> {
+    const last = Math.min(Math.max(0, ...payloads.keys()), await this.head(conv))
+    while (this.#settledHead(conv).head < last) await this.#settleNow()
+    let bytes = rewriteBytes
+    for (const payload of payloads.values()) bytes += payload.length + rewriteBytes
+    await this.#environment.transact(() => rewriteChunks(this.#tables.chunks, conv, payloads), bytes)
+  }
+
+  /** Journal files are not used again, and go as soon as all their records are in the tables. */
+  async scrub(): Promise<void> {
+    await this.#inTurn(() => this.#journal.retire())
+    while (this.#journal.hasRetired) {
+      const settled = await this.#inTurn(() => (this.#recent.isEmpty && this.#owed.length === 0 ? this.#journal.number : undefined))
+      if (settled === undefined) await this.#settleNow()
+      else {
+        await this.#environment.commit(() => putReleased(this.#tables.journal, settled))
+        this.#journal.release(settled)
+      }
+    }
+  }
+
+  /** All that was appended until now, or the generation before it. */
+  async #settleNow(): Promise<void> {
+    if (this.#recent.turn(0)) this.#journal.turn()
+    const { settling } = this.#recent
+    await this.#settle()
+    if (settling !== undefined && this.#recent.settling === settling)
+      throw new StoreUnavailable('the journal cannot be moved into the tables now')
   }
 
   /** Resolves when what is under way is over. */

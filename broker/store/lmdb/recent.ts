@@ -104,6 +104,11 @@ export class Recent {
     if (filling !== undefined) yield filling
   }
 
+  /** All that was appended is in the tables. */
+  get isEmpty(): boolean {
+    return this.filling.conversations.size === 0 && this.settling === undefined
+  }
+
   /** Of all that is not in the tables yet, in no order, those in both generations twice. */
   *names(): Generator<ConversationId> {
     yield* this.filling.conversations.keys()

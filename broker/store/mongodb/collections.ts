@@ -17,7 +17,7 @@ export interface EntryDocument {
   payload: Binary
 }
 
-/** The entries after + 1 … last of a conversation, with what they do to the directory. Never changed. */
+/** The entries after + 1 … last of a conversation, with what they do to the directory. Only the payload of an entry is ever changed. */
 export interface SegmentDocument {
   _id: string
   conv: ConversationId

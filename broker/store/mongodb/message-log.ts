@@ -3,7 +3,7 @@
  * a name that only one writer can take: so it is written whole or not at all, the log has no gap, and a writer that was too late is
  * refused. All conversations of a batch go in one command, and what is derived of them in one or two more.
  */
-import { MongoBulkWriteError } from 'mongodb'
+import { Binary, MongoBulkWriteError } from 'mongodb'
 import type { ConversationId } from '../../topics.js'
 import {
   type ConversationAppend,
@@ -136,6 +136,28 @@ export class MongodbMessageLog implements MessageLog {
     const found = await this.#server.run(() => retransmits.findOne({ _id: retransmitId(session, packetId) }))
     if (found === null || found.packetId !== packetId || found.digest !== digest) return undefined
     return { conv: found.conv, seq: found.seq, ts: found.ts }
+  }
+
+  async rewrite(conv: ConversationId, payloads: ReadonlyMap<number, Buffer>): Promise<void> {
+    if (payloads.size === 0) return
+    const last = Math.max(...payloads.keys())
+    for await (const { _id, after, last: end } of this.#segments(conv, Math.min(last, ...payloads.keys()))) {
+      if (after >= last) return
+      const fields: Record<string, Binary | string> = {}
+      for (let seq = after + 1; seq <= end; seq++) {
+        const payload = payloads.get(seq)
+        if (payload === undefined) continue
+        fields[`entries.${seq - after - 1}.payload`] = new Binary(payload)
+        fields[`entries.${seq - after - 1}.device`] = ''
+      }
+      if (Object.keys(fields).length === 0) continue
+      await this.#server.run(() => this.#server.collections.messages.updateOne({ _id }, { $set: fields }))
+    }
+  }
+
+  /** Documents are written anew at once; what the server keeps of old ones is its own matter. */
+  async scrub(): Promise<void> {
+    return undefined
   }
 
   async *retransmits(): AsyncIterable<StoredRetransmit> {
