@@ -20,11 +20,18 @@ function withCommonOptions(command: Command): Command {
     .option('--persistent', 'sessions with clean=false, on every broker')
     .option('--against <broker>', `the same load on a yardstick, in turns: ${peerNames.join(', ')}; may be repeated`, collect, [])
     .option('--peer-only <broker>', 'only the yardstick')
-    .option('--url <url>', 'a Parley that runs already: mqtt://, mqtts://, ws:// or wss://host:port; leaves the users of the load behind')
+    .option('--nodes <n>', 'a cluster of so many nodes on a Redis and a store of its own, in place of one node on the embedded store')
+    .option('--store-dir <folder>', 'where that store keeps what it has; below /dev/shm its commits cost nothing')
+    .option(
+      '--url <url>',
+      'a Parley that runs already: mqtt://, mqtts://, ws:// or wss://host:port; may be repeated, one for each node; leaves the users of the load behind',
+      collect,
+      [],
+    )
     .option('--secret <secret>', 'its PARLEY_JWT_SECRET')
     .option('--ca <file>', 'PEM of the authority that signed its certificate')
     .option('--insecure', 'take any certificate')
-    .option('--broker-pid <pid>', 'its process, to read CPU time and memory')
+    .option('--broker-pid <pid>', 'its process, to read CPU time and memory; may be repeated', collect, [])
     .option('--broker-env <name=value>', 'a setting for the Parley that is started; may be repeated', collect, [])
     .option('--broker-node-args <args>', "flags of node for the broker, such as '--cpu-prof --cpu-prof-dir=profiles'", '')
     .option('--load-node-args <args>', 'flags of node for the load processes', '')
@@ -54,11 +61,12 @@ export function createProgram(execute: (scenario: Scenario, raw: RawOptions) => 
     .option('--offline <n>', 'further members who are not connected', '0')
     .option('--frozen <n>', 'members who stop reading while it is measured and catch up afterwards', '0')
   withRamp(scenario('connections', 'many idle sessions, then a trickle of messages among them'))
-    .option('--clients <n>', 'how many, an even number up to 20,000', '1000')
+    .option('--clients <n>', 'how many, an even number up to 100,000', '1000')
     .option('--rate <n>', 'messages/s of the trickle', '100')
   withReturn(scenario('reconnect-storm', 'persistent sessions are cut off and come back all at once'))
     .option('--clients <n>', 'how many, an even number', '1000')
     .option('--restart', 'start the broker again in between')
+    .option('--kill-node', 'kill one node of a cluster: only its sessions are cut off, and come back on the others')
   withReturn(scenario('backlog', 'persistent sessions come back to messages that wait for them'))
     .option('--clients <n>', 'sessions that come back', '100')
     .option('--messages <n>', 'messages that wait for each', '1000')

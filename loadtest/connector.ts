@@ -6,6 +6,7 @@ import type { LoadJob } from './orders.js'
 import type { Participant } from './participant.js'
 import type { ClientPlan } from './scenarios/plan.js'
 import { createTokenSigner } from './token.js'
+import type { Endpoint } from './wire.js'
 
 const device = 'load'
 const retryMs = 50
@@ -24,14 +25,33 @@ const microsSince = (startedMs: number): number => (performance.now() - startedM
 
 export class Connector {
   readonly #sign: (user: string) => string
+  #avoided: number | undefined
 
   constructor(readonly job: LoadJob) {
     this.#sign = createTokenSigner(job.secret)
   }
 
+  /** The node that a client is at, or goes to. */
+  nodeOf({ place = 0 }: ClientPlan): number {
+    const count = this.job.endpoints.length
+    const node = place % count
+    if (node !== this.#avoided) return node
+    const others = Math.floor(place / count) % (count - 1)
+    return others < node ? others : others + 1
+  }
+
+  /** A node that is gone: its clients go to the others. */
+  avoid(node: number): void {
+    this.#avoided = node
+  }
+
+  #endpointOf(plan: ClientPlan): Endpoint {
+    return this.job.endpoints[this.nodeOf(plan)] as Endpoint
+  }
+
   async connect(plan: ClientPlan): Promise<{ client: LeanClient; micros: number }> {
     const startedMs = performance.now()
-    const client = new LeanClient(this.job.endpoint, plan.user)
+    const client = new LeanClient(this.#endpointOf(plan), plan.user)
     await client.connect(this.#identity(plan))
     return { client, micros: microsSince(startedMs) }
   }
@@ -46,7 +66,7 @@ export class Connector {
   async return(participant: Participant, deadlineMs: number): Promise<Back> {
     const startedMs = performance.now()
     for (let retries = 0; ; retries++) {
-      const client = new LeanClient(this.job.endpoint, participant.plan.user, Math.max(1, deadlineMs - performance.now()))
+      const client = new LeanClient(this.#endpointOf(participant.plan), participant.plan.user, Math.max(1, deadlineMs - performance.now()))
       participant.attach(client)
       try {
         return { ...(await this.#tryReturn(participant.plan, client, startedMs)), retries }

@@ -48,6 +48,7 @@ export class Crew {
   readonly #life: MixedLife | undefined
   readonly #starting: NodeJS.Timeout[] = []
   #senders: Participant[] = []
+  #cut: Participant[] = []
   #turn = 0
   #connected = 0
   #pinger: NodeJS.Timeout | undefined
@@ -55,6 +56,7 @@ export class Crew {
   constructor(job: LoadJob) {
     this.#job = job
     this.#plan = planFor(job)
+    this.#plan.clients.forEach((client, place) => Object.assign(client, { place }))
     const { processes, process, rate, rampMs } = job
     this.#mine = this.#plan.clients.filter(({ share }) => share % processes === process)
     this.#connector = new Connector(job)
@@ -138,14 +140,18 @@ export class Crew {
     for (const { plan, client } of this.#participants) if (plan.role === 'frozen') client.thaw()
   }
 
-  cut(): void {
-    for (const { client } of this.#participants) client.cut()
-    this.#connected = 0
+  /** Of one node, or of all. */
+  cut(node: number | undefined): number {
+    const cut = this.#participants.filter(({ plan }) => node === undefined || this.#connector.nodeOf(plan) === node)
+    for (const { client } of cut) client.cut()
+    if (node !== undefined) this.#connector.avoid(node)
+    this.#cut = cut
+    this.#connected -= cut.length
+    return cut.length
   }
 
   async return({ withinMs, messages }: Orders['return']['give']): Promise<ReturnResult> {
-    const returning =
-      this.#job.scenario === 'backlog' ? this.#participants.filter(({ plan }) => plan.role === 'returning') : this.#participants
+    const returning = this.#job.scenario === 'backlog' ? this.#participants.filter(({ plan }) => plan.role === 'returning') : this.#cut
     const [connack, ready] = [new LatencyHistogram(), new LatencyHistogram()]
     const startedMs = nowMs()
     const deadlineMs = performance.now() + withinMs + this.#job.drainMs

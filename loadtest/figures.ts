@@ -14,6 +14,10 @@ export interface Figures {
   /** Cores that the broker and the load processes used; near 1 says which of them is the limit. */
   brokerCores?: number
   loadCores?: number
+  /** Of a broker with more than its nodes: the shares. */
+  nodeCores?: number
+  redisCores?: number
+  storeCores?: number
   brokerCpuMicrosPerDelivery?: number
   loadCpuMicrosPerDelivery?: number
   brokerRssPeakMb?: number
@@ -88,6 +92,9 @@ export const columns = [
   { key: 'readPositions', heading: 'read positions', digits: 0 },
   { key: 'leaves', heading: 'sessions left and back', digits: 0 },
   { key: 'brokerCores', heading: 'broker cores', digits: 2 },
+  { key: 'nodeCores', heading: '  its nodes', digits: 2 },
+  { key: 'redisCores', heading: '  its Redis', digits: 2 },
+  { key: 'storeCores', heading: '  its store', digits: 2 },
   { key: 'loadCores', heading: 'load cores', digits: 2 },
   { key: 'brokerCpuMicrosPerDelivery', heading: 'broker µs/delivery', digits: 2 },
   { key: 'loadCpuMicrosPerDelivery', heading: 'load µs/delivery', digits: 2 },

@@ -84,7 +84,7 @@ export function renderHtml(options: LoadOptions, series: Series[], startedAt: Da
   })
   const faults = series[0]?.runs.reduce((sum, run) => sum + faultCount(run.faults), 0) ?? 0
   const title = `Load test ${options.scenario}: ${series.map(({ broker }) => broker).join(', ')}`
-  const target = running === undefined ? [] : [['url', `${running.transport} ${running.host}:${running.port}`]]
+  const target = running.map(({ transport, host, port }) => ['url', `${transport} ${host}:${port}`])
   const parts = [
     `<h1>${escapeHtml(title)}</h1>`,
     `<p>${startedAt.toISOString()} · ${escapeHtml(Object.values(describeMachine()).join(' · '))}</p>`,

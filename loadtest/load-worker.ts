@@ -27,8 +27,7 @@ async function obey(given: Order): Promise<Orders[Order['order']]['get']> {
       crew.thaw()
       return null
     case 'cut':
-      crew.cut()
-      return null
+      return crew.cut(given.give.node)
     case 'return':
       return crew.return(given.give)
     case 'read':

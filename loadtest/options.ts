@@ -28,10 +28,16 @@ export interface LoadOptions extends ScenarioOptions {
   against: PeerName[]
   /** Run only this yardstick. */
   peerOnly?: PeerName
-  /** A Parley that runs already. */
-  running?: Endpoint
+  /** The nodes of a Parley that runs already; none: the tool starts one. */
+  running: Endpoint[]
   secret: string
-  brokerPid?: number
+  brokerPids: number[]
+  /** Nodes of the cluster that the tool starts; absent: one node on the embedded store. */
+  nodes?: number
+  /** Where the store of that cluster keeps what it has. */
+  storeDir?: string
+  /** In a storm: one node is killed, and its sessions come back on the others. */
+  killNode: boolean
   brokerSettings: Record<string, string>
   brokerNodeArgs: string[]
   loadNodeArgs: string[]
@@ -75,9 +81,12 @@ export interface RawOptions {
   processes: string
   against: string[]
   peerOnly?: string
-  url?: string
+  url: string[]
+  nodes?: string
+  storeDir?: string
+  killNode?: boolean
   secret?: string
-  brokerPid?: string
+  brokerPid: string[]
   brokerEnv: string[]
   brokerNodeArgs: string
   loadNodeArgs: string
@@ -85,7 +94,8 @@ export interface RawOptions {
   html?: string
 }
 
-const clientsMax = 20_000
+const clientsMax = 100_000
+const nodesMax = 32
 const messagesMax = 1_000_000
 const backlogMax = 10_000_000
 const rateMax = 1_000_000
@@ -174,19 +184,23 @@ function parseScenario(scenario: Scenario, raw: RawOptions, rate: number | undef
   return { ...none, scenario, clients: parsePairs(raw) }
 }
 
-function parseBrokers(raw: RawOptions): Pick<LoadOptions, 'against' | 'transport'> & Partial<LoadOptions> {
-  if (raw.url !== undefined && raw.secret === undefined) throw new Error('--url needs --secret, the PARLEY_JWT_SECRET of that server')
+type Brokers = Pick<LoadOptions, 'against' | 'transport' | 'running' | 'brokerPids'> & Partial<LoadOptions>
+
+function parseBrokers(raw: RawOptions): Brokers {
+  if (raw.url.length > 0 && raw.secret === undefined) throw new Error('--url needs --secret, the PARLEY_JWT_SECRET of that server')
   if (raw.peerOnly !== undefined && raw.against.length > 0) throw new Error('--peer-only and --against exclude each other')
   const trust = { insecure: raw.insecure === true, ...(raw.ca === undefined ? {} : { caFile: raw.ca }) }
-  const running = raw.url === undefined ? undefined : parseUrl(raw.url, trust)
+  const running = raw.url.flatMap((value) => value.split(',')).map((url) => parseUrl(url, trust))
+  if (raw.nodes !== undefined && running.length > 0) throw new Error('--nodes and --url exclude each other')
   const wanted = raw.transport === undefined ? undefined : parseName('--transport', raw.transport, transports)
-  const transport = wanted ?? running?.transport ?? 'tcp'
-  if (running !== undefined && running.transport !== transport) throw new Error(`--transport is ${transport}, but --url is ${raw.url}`)
+  const transport = wanted ?? running[0]?.transport ?? 'tcp'
+  if (running.some((endpoint) => endpoint.transport !== transport)) throw new Error(`--transport is ${transport}, but --url is ${raw.url}`)
   const against = raw.against.flatMap((value) => value.split(',')).map((value) => parseName('--against', value, peerNames))
-  const brokers: Pick<LoadOptions, 'against' | 'transport'> & Partial<LoadOptions> = { against, transport }
-  if (running !== undefined) brokers.running = running
+  const brokerPids = raw.brokerPid.map((value) => parseWhole('--broker-pid', value, 1, 2 ** 31))
+  const brokers: Brokers = { against, transport, running, brokerPids }
+  if (raw.nodes !== undefined) brokers.nodes = parseWhole('--nodes', raw.nodes, 1, nodesMax)
+  if (raw.storeDir !== undefined) brokers.storeDir = raw.storeDir
   if (raw.peerOnly !== undefined) brokers.peerOnly = parseName('--peer-only', raw.peerOnly, peerNames)
-  if (raw.brokerPid !== undefined) brokers.brokerPid = parseWhole('--broker-pid', raw.brokerPid, 1, 2 ** 31)
   return brokers
 }
 
@@ -196,7 +210,8 @@ export function parseOptions(scenario: Scenario, raw: RawOptions): LoadOptions {
   const brokers = parseBrokers(raw)
   const peers = [...brokers.against, brokers.peerOnly]
   const returns = scenario === 'reconnect-storm' || scenario === 'mixed'
-  if (raw.restart === true && brokers.running !== undefined)
+  if (raw.restart === true && raw.killNode === true) throw new Error('--restart and --kill-node exclude each other')
+  if (raw.restart === true && brokers.running.length > 0)
     throw new Error('--restart: the tool cannot start a server again that it has not started')
   const options: LoadOptions = {
     ...parseScenario(scenario, raw, rate),
@@ -212,6 +227,7 @@ export function parseOptions(scenario: Scenario, raw: RawOptions): LoadOptions {
     persistent: raw.persistent === true || returns || peers.includes('aedes-redis'),
     rampMs: parseNumber('--ramp', raw.ramp ?? '0', 0, 3600) * 1000,
     restart: raw.restart === true,
+    killNode: raw.killNode === true,
     withinMs: parseNumber('--within', raw.within ?? '0', 0, 3600) * 1000,
     secret: raw.secret ?? '',
     brokerSettings: Object.fromEntries(raw.brokerEnv.map(parseSetting)),

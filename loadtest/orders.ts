@@ -8,7 +8,8 @@ import type { Endpoint } from './wire.js'
 
 /** Everything that a load process needs to know; sent with `connect`. */
 export interface LoadJob extends ScenarioOptions {
-  endpoint: Endpoint
+  /** Of the broker's nodes; the client at place n of the plan begins at the endpoint n modulo their number. */
+  endpoints: readonly Endpoint[]
   dialect: Dialect
   /** Secret that the tokens are signed with; needed by Parley only. */
   secret: string
@@ -87,8 +88,8 @@ export interface Orders {
   read: { give: null; get: Reading }
   freeze: { give: null; get: null }
   thaw: { give: null; get: null }
-  /** Cuts all connections. */
-  cut: { give: null; get: null }
+  /** Cuts all connections, or those to one node, which is gone then; resolves with their number. */
+  cut: { give: { node?: number }; get: number }
   /** Brings returning or cut sessions back, over the given time, and answers when each has all that waited for it. */
   return: { give: { withinMs: number; messages: number }; get: ReturnResult }
   /** Ends sending and waits for what is outstanding. */

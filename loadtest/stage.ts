@@ -10,7 +10,7 @@ import { type HistogramSnapshot, LatencyHistogram } from './latency-histogram.js
 import { LoadProcess } from './load-process.js'
 import type { LoadOptions } from './options.js'
 import type { Audit, LoadJob, OrderName, Orders, Reading } from './orders.js'
-import type { Broker } from './peers/broker.js'
+import type { Broker, Part } from './peers/broker.js'
 import { readStatsOf } from './process-stats.js'
 import type { Progress } from './progress.js'
 import { liveLine, Timeline } from './timeline.js'
@@ -23,6 +23,8 @@ export interface Window {
   latency: LatencyHistogram
   loadCpuSeconds: number
   brokerCpuSeconds: number | undefined
+  /** Only of a broker that has more than its nodes. */
+  partCpuSeconds: Partial<Record<Part, number>>
 }
 
 /** From so many clients on each load process of a local broker gets a source address of its own. */
@@ -32,6 +34,23 @@ export function mergeHistograms(snapshots: readonly HistogramSnapshot[]): Latenc
   const merged = new LatencyHistogram()
   for (const snapshot of snapshots) merged.add(snapshot)
   return merged
+}
+
+const parts: readonly Part[] = ['nodes', 'redis', 'store']
+
+function grownCpu(
+  first: Partial<Record<Part, number>>,
+  last: Partial<Record<Part, number>>,
+): Pick<Window, 'brokerCpuSeconds' | 'partCpuSeconds'> {
+  const grown = parts.flatMap((part) => {
+    const [before, after] = [first[part], last[part]]
+    return before === undefined || after === undefined ? [] : [[part, after - before] as const]
+  })
+  if (grown.length === 0) return { brokerCpuSeconds: undefined, partCpuSeconds: {} }
+  return {
+    brokerCpuSeconds: grown.reduce((sum, [, seconds]) => sum + seconds, 0),
+    partCpuSeconds: grown.length === 1 ? {} : Object.fromEntries(grown),
+  }
 }
 
 export class Stage {
@@ -93,9 +112,9 @@ export class Stage {
 
   /** What happens while `during` runs. */
   async window(during: () => Promise<unknown>): Promise<Window> {
-    const [first, brokerFirst] = [await this.all('read', null), await this.#brokerCpuSeconds()]
+    const [first, partsFirst] = [await this.all('read', null), await this.#partCpuSeconds()]
     await during()
-    const [last, brokerLast] = [await this.all('read', null), await this.#brokerCpuSeconds()]
+    const [last, partsLast] = [await this.all('read', null), await this.#partCpuSeconds()]
     const latency = mergeHistograms(last.map((reading) => reading.latency))
     for (const reading of first) latency.add(reading.latency, -1)
     const grown = (value: (reading: Reading) => number): number =>
@@ -106,7 +125,7 @@ export class Stage {
       delivered: grown(({ delivered }) => delivered),
       latency,
       loadCpuSeconds: grown(({ cpuSeconds }) => cpuSeconds),
-      brokerCpuSeconds: brokerFirst === undefined || brokerLast === undefined ? undefined : brokerLast - brokerFirst,
+      ...grownCpu(partsFirst, partsLast),
     }
   }
 
@@ -184,8 +203,9 @@ export class Stage {
     return work
   }
 
-  async #brokerCpuSeconds(): Promise<number | undefined> {
-    return (await readStatsOf(this.broker.pids()))?.cpuSeconds
+  async #partCpuSeconds(): Promise<Partial<Record<Part, number>>> {
+    const seconds = await Promise.all(parts.map(async (part) => [part, (await readStatsOf(this.broker.pids(part)))?.cpuSeconds] as const))
+    return Object.fromEntries(seconds.filter(([, own]) => own !== undefined))
   }
 
   #job(process: number): LoadJob {
@@ -206,10 +226,12 @@ export class Stage {
       persistent,
       rampMs,
     }
-    const { endpoint, dialect, secret } = this.broker
-    const isLocal = endpoint.host.startsWith('127.')
-    const from = isLocal && this.#clients > clientsPerAddress ? { localAddress: `127.0.0.${process + 2}` } : {}
-    const job: LoadJob = { ...sizes, endpoint: { ...endpoint, ...from }, dialect, secret, process, prefix: this.#prefix }
+    const { dialect, secret } = this.broker
+    const endpoints = this.broker.endpoints.map((endpoint) => {
+      const isLocal = endpoint.host.startsWith('127.')
+      return isLocal && this.#clients > clientsPerAddress ? { ...endpoint, localAddress: `127.0.0.${process + 2}` } : endpoint
+    })
+    const job: LoadJob = { ...sizes, endpoints, dialect, secret, process, prefix: this.#prefix }
     if (this.options.rate !== undefined) job.rate = this.options.rate
     if (this.options.mixed !== undefined) job.mixed = this.options.mixed
     return job

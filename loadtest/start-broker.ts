@@ -25,9 +25,14 @@ function settingsFor({ members, offline, messages, mixed }: LoadOptions): Record
 }
 
 export function startBroker(name: BrokerName, options: LoadOptions): Promise<Broker> {
-  const { transport, brokerNodeArgs, running } = options
+  const { transport, brokerNodeArgs: nodeArgs, running, nodes, storeDir } = options
   if (name === 'mosquitto') return startMosquitto(transport)
-  if (name !== 'parley') return startNodePeer(name, brokerNodeArgs, transport)
-  if (running === undefined) return startParley(brokerNodeArgs, { ...settingsFor(options), ...options.brokerSettings }, transport)
-  return Promise.resolve(runningParley(running, options.secret, options.brokerPid))
+  if (name !== 'parley') return startNodePeer(name, nodeArgs, transport, nodes ?? 1)
+  if (running.length > 0) return Promise.resolve(runningParley(running, options.secret, options.brokerPids))
+  const settings = { ...settingsFor(options), ...options.brokerSettings }
+  return startParley({
+    ...{ nodeArgs, settings, transport },
+    ...(nodes === undefined ? {} : { nodes }),
+    ...(storeDir === undefined ? {} : { storeDir }),
+  })
 }

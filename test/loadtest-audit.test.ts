@@ -136,7 +136,7 @@ async function auditOf(fault: Fault, dialect: Dialect): Promise<Audit> {
   const port = await broker.listen()
   const job: LoadJob = {
     ...{ scenario: 'direct', clients: 2, members: 0, senders: 0, offline: 0, frozen: 0, messages: 0, inFlight: 4, bodyBytes: 60 },
-    ...{ persistent: false, rampMs: 0, endpoint: { transport: 'tcp', host: '127.0.0.1', port, path: '/mqtt' } },
+    ...{ persistent: false, rampMs: 0, endpoints: [{ transport: 'tcp', host: '127.0.0.1', port, path: '/mqtt' }] },
     ...{ dialect, secret: 'secret-of-this-test', prefix: 'audit', process: 0, processes: 1, drainMs: 400 },
   }
   const crew = new Crew(job)

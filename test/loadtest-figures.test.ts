@@ -84,7 +84,18 @@ t.test('a fault is spelled out', async (t) => {
 
 const raw: RawOptions = {
   ...{ clients: '200', members: '500', senders: '1', offline: '0', frozen: '0', inflight: '16', bytes: '100', seconds: '10' },
-  ...{ warmup: '3', drain: '30', runs: '1', processes: '1', against: [], brokerEnv: [], brokerNodeArgs: '', loadNodeArgs: '' },
+  ...{
+    warmup: '3',
+    drain: '30',
+    runs: '1',
+    processes: '1',
+    against: [],
+    url: [],
+    brokerPid: [],
+    brokerEnv: [],
+    brokerNodeArgs: '',
+    loadNodeArgs: '',
+  },
 }
 
 t.test('flags', async (t) => {
@@ -100,7 +111,7 @@ t.test('flags', async (t) => {
     [{ runs: '1.5' }, /--runs is 1.5; it must be a whole number/],
     [{ bytes: '10' }, /--bytes is 10/],
     [{ against: ['emqx'] }, /--against is emqx; there are aedes, aedes-redis, mosquitto, sink/],
-    [{ url: 'mqtt://x' }, /--url needs --secret/],
+    [{ url: ['mqtt://x'] }, /--url needs --secret/],
     [{ peerOnly: 'sink', against: ['aedes'] }, /exclude each other/],
     [{ brokerEnv: ['A'] }, /--broker-env is A/],
   ]

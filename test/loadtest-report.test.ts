@@ -43,7 +43,7 @@ t.test('percentiles are only told where there are values above them', async (t) 
 
 const raw: RawOptions = {
   ...{ clients: '4', inflight: '1', bytes: '100', seconds: '1', warmup: '0', drain: '30', runs: '1', processes: '1', against: ['aedes'] },
-  ...{ brokerEnv: [], brokerNodeArgs: '', loadNodeArgs: '', html: 'report.html' },
+  ...{ url: [], brokerPid: [], brokerEnv: [], brokerNodeArgs: '', loadNodeArgs: '', html: 'report.html' },
 }
 
 t.test('the report', async (t) => {
@@ -100,25 +100,30 @@ t.test('flags of the further scenarios', async (t) => {
   t.match(parseOptions('mixed', mixed), { rate: 200, persistent: true, mixed: { readsPerSecond: 100, callsPerSecond: 10, awayMs: 3_000 } })
   t.match(parseOptions('backlog', { ...raw, messages: '50', senders: '2' }), { messages: 50, senders: 2, clients: 4 })
   t.equal(parseOptions('direct', { ...raw, against: ['aedes-redis'] }).persistent, true)
-  t.match(parseOptions('direct', { ...raw, against: [], url: 'ws://127.0.0.1:8080', secret: 'x' }), {
+  t.match(parseOptions('direct', { ...raw, against: [], url: ['ws://127.0.0.1:8080'], secret: 'x' }), {
     transport: 'ws',
-    running: { transport: 'ws', host: '127.0.0.1', port: 8080, path: '/mqtt' },
+    running: [{ transport: 'ws', host: '127.0.0.1', port: 8080, path: '/mqtt' }],
   })
-  t.match(parseOptions('direct', { ...raw, against: [], url: 'mqtts://chat.example.org', secret: 'x' }), {
+  t.match(parseOptions('direct', { ...raw, against: [], url: ['mqtts://chat.example.org'], secret: 'x' }), {
     transport: 'tls',
-    running: { port: 8883 },
+    running: [{ port: 8883 }],
   })
-  t.match(parseOptions('direct', { ...raw, against: ['mosquitto'], url: 'wss://chat.example.org/other', secret: 'x' }), {
+  t.match(parseOptions('direct', { ...raw, against: ['mosquitto'], url: ['wss://chat.example.org/other'], secret: 'x' }), {
     transport: 'wss',
-    running: { port: 443, path: '/other' },
+    running: [{ port: 443, path: '/other' }],
     against: ['mosquitto'],
+  })
+  t.match(parseOptions('direct', { ...raw, url: ['mqtt://a,mqtt://b', 'mqtt://c'], secret: 'x' }), {
+    running: [{ host: 'a' }, { host: 'b' }, { host: 'c' }],
   })
   const wrong: [Partial<RawOptions>, RegExp][] = [
     [{ transport: 'udp' }, /--transport is udp; there are tcp, tls, ws, wss/],
-    [{ transport: 'tcp', url: 'ws://x', secret: 'x' }, /--transport is tcp, but --url is ws:\/\/x/],
-    [{ url: 'http://x', secret: 'x' }, /must look like mqtt:/],
+    [{ transport: 'tcp', url: ['ws://x'], secret: 'x' }, /--transport is tcp, but --url is ws:\/\/x/],
+    [{ url: ['http://x'], secret: 'x' }, /must look like mqtt:/],
+    [{ nodes: '2', url: ['mqtt://x'], secret: 'x' }, /--nodes and --url exclude each other/],
+    [{ nodes: '0' }, /--nodes is 0/],
     [{ rate: '0' }, /--rate is 0/],
-    [{ restart: true, url: 'mqtt://x', secret: 'x' }, /--restart: the tool cannot start/],
+    [{ restart: true, url: ['mqtt://x'], secret: 'x' }, /--restart: the tool cannot start/],
   ]
   for (const [change, message] of wrong) t.throws(() => parseOptions('direct', { ...raw, ...change }), { message })
   t.throws(() => parseOptions('backlog', { ...raw, clients: '20000', messages: '1000000', senders: '1' }), /at most 10000000/)

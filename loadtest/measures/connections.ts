@@ -9,12 +9,12 @@ const settleSeconds = 2
 
 export async function measureConnections(stage: Stage): Promise<Figures> {
   const { options, broker } = stage
-  const before = await readStatsOf(broker.pids())
+  const [before, nodesBefore] = [await readStatsOf(broker.pids()), await readStatsOf(broker.pids('nodes'))]
   const connecting = await stage.connect()
   const connected = await readStatsOf(broker.pids())
   await stage.pass('settling', Math.min(settleSeconds, options.seconds))
   const idle = await stage.window(() => stage.pass('idle', options.seconds))
-  const rssIdle = (await readStatsOf(broker.pids()))?.rssBytes
+  const rssIdle = (await readStatsOf(broker.pids('nodes')))?.rssBytes
   await stage.all('start', {})
   await stage.pass('warming up', options.warmupSeconds + options.rampMs / 1000)
   await stage.all('mark', null)
@@ -23,7 +23,8 @@ export async function measureConnections(stage: Stage): Promise<Figures> {
   Object.assign(figures, connecting, windowFigures(window), stage.sinceMark(audits))
   if (options.rate !== undefined) figures.scheduledPerSecond = options.rate
   if (idle.brokerCpuSeconds !== undefined) figures.brokerCoresIdle = idle.brokerCpuSeconds / idle.seconds
-  if (before !== undefined && rssIdle !== undefined) figures.brokerKbPerConnection = (rssIdle - before.rssBytes) / 1000 / options.clients
+  if (nodesBefore !== undefined && rssIdle !== undefined)
+    figures.brokerKbPerConnection = (rssIdle - nodesBefore.rssBytes) / 1000 / options.clients
   if (before !== undefined && connected !== undefined)
     figures.brokerCpuMicrosPerConnect = ((connected.cpuSeconds - before.cpuSeconds) * 1e6) / options.clients
   return figures

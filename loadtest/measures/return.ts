@@ -28,7 +28,11 @@ export async function measureReconnectStorm(stage: Stage): Promise<Figures> {
   const { options, broker } = stage
   await stage.connect()
   await stage.pass('connected', options.warmupSeconds)
-  await stage.all('cut', null)
+  const { killNode } = broker
+  if (options.killNode && killNode === undefined) throw new Error('--kill-node needs --nodes 2 or more')
+  // The sockets first: what the kernel does at a kill is no fault of the connection.
+  await stage.all('cut', options.killNode ? { node: 0 } : {})
+  if (options.killNode) await killNode?.(0)
   let restartSeconds: number | undefined
   if (options.restart) {
     if (broker.restart === undefined) throw new Error('--restart: only a broker that the tool has started can be started again')
@@ -45,7 +49,8 @@ export async function measureReconnectStorm(stage: Stage): Promise<Figures> {
   const proved = (await stage.all('read', null)).reduce((sum, { confirmed }) => sum + confirmed, 0)
   await stage.all('start', { quota: proofMessages })
   const back = results.reduce((sum, { connected }) => sum + connected, 0)
-  await stage.until('sending to each other', proved + back * proofMessages, ({ confirmed }) => confirmed)
+  const connected = options.killNode ? options.clients : back
+  await stage.until('sending to each other', proved + connected * proofMessages, ({ confirmed }) => confirmed)
   const { figures } = await stage.finish()
   const { tookSeconds, ...times } = returnFigures(results)
   Object.assign(figures, times, { allBackSeconds: tookSeconds, connectsPerSecond: back / tookSeconds, seconds: window.seconds })

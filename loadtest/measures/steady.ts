@@ -4,7 +4,14 @@ import { MemoryWatch } from '../process-stats.js'
 import { mergeHistograms, type Stage, type Window } from '../stage.js'
 
 /** What a window says without regard to the scenario. */
-export function windowFigures({ seconds, confirmed, delivered, loadCpuSeconds, brokerCpuSeconds }: Window): Partial<Figures> {
+export function windowFigures({
+  seconds,
+  confirmed,
+  delivered,
+  loadCpuSeconds,
+  brokerCpuSeconds,
+  partCpuSeconds,
+}: Window): Partial<Figures> {
   const figures: Partial<Figures> = {
     messagesPerSecond: confirmed / seconds,
     deliveriesPerSecond: delivered / seconds,
@@ -13,6 +20,10 @@ export function windowFigures({ seconds, confirmed, delivered, loadCpuSeconds, b
     seconds,
   }
   if (brokerCpuSeconds === undefined) return figures
+  const { nodes, redis, store } = partCpuSeconds
+  if (nodes !== undefined) figures.nodeCores = nodes / seconds
+  if (redis !== undefined) figures.redisCores = redis / seconds
+  if (store !== undefined) figures.storeCores = store / seconds
   return {
     ...figures,
     brokerCores: brokerCpuSeconds / seconds,

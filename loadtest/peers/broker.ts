@@ -1,20 +1,26 @@
 /** A broker that load can be put on, and how the tool starts one as a child process of its own. */
 import type { ChildProcess } from 'node:child_process'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import type { Dialect } from '../participant.js'
 import type { Endpoint, Transport } from '../wire.js'
 
+/** What a broker's processes are there for. */
+export type Part = 'nodes' | 'redis' | 'store'
+
 export interface Broker {
-  endpoint: Endpoint
+  /** Its nodes; clients are spread over them. */
+  endpoints: readonly Endpoint[]
   dialect: Dialect
   /** Secret for tokens; empty where nobody asks for one. */
   secret: string
-  /** The processes that do the broker's work; empty when they are not known, as with a broker that was there before. */
-  pids(): readonly number[]
+  /** The processes that do the broker's work, or one part of it; empty when they are not known, as with a broker that was there before. */
+  pids(part?: Part): readonly number[]
   /** The end of what the broker has printed, for the person who must find out why it failed. */
   printed(): string
   /** Ends the broker and starts it again where it was, with the data that it kept. Absent where that cannot be done. */
   restart?(): Promise<void>
+  /** Kills one node, which does not come back. Absent where there is one only, or it is somebody else's. */
+  killNode?(node: number): Promise<void>
   /** Ends the broker if the tool started it, and removes what it left. Safe to call twice. */
   stop(): Promise<void>
 }
@@ -44,6 +50,19 @@ export async function freePort(): Promise<number> {
   return address.port
 }
 
+/** Whether somebody listens on this port of the loopback. */
+export function canConnect(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: loopback })
+    const settle = (isOpen: boolean): void => {
+      socket.destroy()
+      resolve(isOpen)
+    }
+    socket.once('connect', () => settle(true))
+    socket.once('error', () => settle(false))
+  })
+}
+
 /** Keeps the end of what a child prints. */
 export function collectOutput(child: ChildProcess): () => string {
   let output = ''
@@ -70,10 +89,10 @@ export async function whenReady(child: ChildProcess, printed: () => string, name
 }
 
 /** Sends SIGTERM unless the child was told in another way, and SIGKILL when it has not ended in time. */
-export async function endProcess(child: ChildProcess, how: 'sigterm' | 'exits-by-itself' = 'sigterm'): Promise<void> {
+export async function endProcess(child: ChildProcess, how: 'sigterm' | 'sigkill' | 'exits-by-itself' = 'sigterm'): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return
   const ended = new Promise((resolve) => child.once('exit', resolve))
-  if (how === 'sigterm') child.kill('SIGTERM')
+  if (how !== 'exits-by-itself') child.kill(how === 'sigkill' ? 'SIGKILL' : 'SIGTERM')
   const timer = setTimeout(() => child.kill('SIGKILL'), stopMs)
   await ended
   clearTimeout(timer)
@@ -86,39 +105,52 @@ export interface Child {
 }
 
 export interface OwnBroker {
-  endpoint: Endpoint
+  endpoints: readonly Endpoint[]
   dialect: Dialect
   secret: string
-  /** Starts the broker and resolves when it is ready. */
-  start(): Promise<Child>
-  /** Processes beside the child that work for the broker. */
-  otherPids?: readonly number[]
+  /** Starts a node, counted from 0, and resolves when it is ready. */
+  start(node: number): Promise<Child>
+  /** Processes beside the nodes that work for the broker. */
+  services?: Partial<Record<Exclude<Part, 'nodes'>, { readonly pid: number }>>
   cleanUp(): Promise<void>
 }
 
-/** A broker that runs as a child of the tool. */
-export async function ownBroker({ endpoint, dialect, secret, start, otherPids = [], cleanUp }: OwnBroker): Promise<Broker> {
-  let child: Child | undefined
+/** A broker whose nodes run as children of the tool. */
+export async function ownBroker({ endpoints, dialect, secret, start, services = {}, cleanUp }: OwnBroker): Promise<Broker> {
+  let nodes: Child[] = []
+  const end = async (): Promise<void> => {
+    await Promise.all(nodes.map(({ process }) => endProcess(process)))
+    nodes = []
+  }
+  const startAll = async (): Promise<void> => {
+    for (const [node] of endpoints.entries()) nodes.push(await start(node))
+  }
   const stop = async (): Promise<void> => {
-    if (child !== undefined) await endProcess(child.process)
+    await end()
     await cleanUp()
   }
   try {
-    child = await start()
+    await startAll()
   } catch (error) {
-    await cleanUp()
+    await stop()
     throw error
   }
-  return {
-    endpoint,
+  const pidsOf = (part: Part): number[] => {
+    const own = part === 'nodes' ? nodes.map(({ process }) => process.pid ?? 0) : [services[part]?.pid ?? 0]
+    return own.filter((pid) => pid !== 0)
+  }
+  const broker: Broker = {
+    endpoints,
     dialect,
     secret,
-    pids: () => (child?.process.pid === undefined ? otherPids : [child.process.pid, ...otherPids]),
-    printed: () => child?.printed() ?? '',
+    pids: (part) => (part === undefined ? [...pidsOf('nodes'), ...pidsOf('redis'), ...pidsOf('store')] : pidsOf(part)),
+    printed: () => nodes.map(({ printed }) => printed()).join(''),
     async restart() {
-      if (child !== undefined) await endProcess(child.process)
-      child = await start()
+      await end()
+      await startAll()
     },
     stop,
   }
+  if (endpoints.length === 1) return broker
+  return { ...broker, killNode: (node) => endProcess((nodes[node] as Child).process, 'sigkill') }
 }

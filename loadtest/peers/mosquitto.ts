@@ -4,9 +4,19 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isSecure, isWebSocket, type Transport } from '../wire.js'
-import { type Broker, type Child, collectOutput, endProcess, freePort, localEndpoint, loopback, ownBroker, whenReady } from './broker.js'
+import {
+  type Broker,
+  type Child,
+  canConnect,
+  collectOutput,
+  endProcess,
+  freePort,
+  localEndpoint,
+  loopback,
+  ownBroker,
+  whenReady,
+} from './broker.js'
 import { makeCertificate, writeCertificate } from './certificate.js'
-import { canConnect } from './redis.js'
 
 const settings = ['allow_anonymous true', 'max_inflight_messages 0', 'max_queued_messages 0', 'set_tcp_nodelay true', 'persistence false']
 
@@ -38,5 +48,5 @@ export async function startMosquitto(transport: Transport): Promise<Broker> {
     return { process: child, printed }
   }
   const cleanUp = (): Promise<void> => rm(folder, { recursive: true, force: true })
-  return ownBroker({ endpoint: localEndpoint(transport, port, made?.cert), dialect: 'plain', secret: '', start, cleanUp })
+  return ownBroker({ endpoints: [localEndpoint(transport, port, made?.cert)], dialect: 'plain', secret: '', start, cleanUp })
 }

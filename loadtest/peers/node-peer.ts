@@ -7,10 +7,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { createRedis } from '../../audit/service.js'
 import { isSecure, isWebSocket, type Transport } from '../wire.js'
 import { type Broker, type Child, collectOutput, endProcess, freePort, localEndpoint, ownBroker, whenReady } from './broker.js'
 import { makeCertificate, writeCertificate } from './certificate.js'
-import { startRedis } from './redis.js'
 
 export type NodePeerName = 'aedes' | 'aedes-redis' | 'sink'
 
@@ -30,20 +30,23 @@ async function startChild(module: string, args: string[], nodeArgs: string[]): P
   return { process: child, printed }
 }
 
-export async function startNodePeer(name: NodePeerName, nodeArgs: string[], transport: Transport): Promise<Broker> {
+/** `nodes`: so many on one Redis, which only aedes-redis can. */
+export async function startNodePeer(name: NodePeerName, nodeArgs: string[], transport: Transport, nodes: number): Promise<Broker> {
   if (isWebSocket(transport) && name === 'sink') throw new Error('the sink speaks no WebSocket; take --transport tcp or tls')
-  const [tcpPort, wsPort] = [await freePort(), await freePort()]
-  const redis = name === 'aedes-redis' ? await startRedis() : undefined
+  const count = name === 'aedes-redis' ? nodes : 1
+  const ports: [tcp: number, ws: number][] = []
+  for (let node = 0; node < count; node++) ports.push([await freePort(), await freePort()])
+  const redis = name === 'aedes-redis' ? await createRedis() : undefined
+  await redis?.start()
   const made = isSecure(transport) ? makeCertificate() : undefined
   const folder = made === undefined ? undefined : await mkdtemp(join(tmpdir(), 'parley-loadtest-'))
   if (made !== undefined && folder !== undefined) await writeCertificate(folder, made)
-  const endpoint = localEndpoint(transport, isWebSocket(transport) ? wsPort : tcpPort, made?.cert)
   return ownBroker({
-    endpoint,
+    endpoints: ports.map(([tcp, ws]) => localEndpoint(transport, isWebSocket(transport) ? ws : tcp, made?.cert)),
     dialect: 'plain',
     secret: '',
-    otherPids: redis === undefined ? [] : [redis.pid],
-    start: () => startChild(name, [...[tcpPort, wsPort, redis?.port ?? 0].map(String), folder ?? ''], nodeArgs),
+    services: redis === undefined ? {} : { redis },
+    start: (node) => startChild(name, [...[...(ports[node] ?? []), redis?.port ?? 0].map(String), folder ?? ''], nodeArgs),
     async cleanUp() {
       await redis?.stop()
       if (folder !== undefined) await rm(folder, { recursive: true, force: true })

@@ -15,6 +15,8 @@ export interface ClientPlan {
   user: string
   /** Clients of equal share are in the same load process. */
   share: number
+  /** Place among all clients: which node of the broker it begins at; given by the crew. */
+  place?: number
   /** Empty for those who only receive. */
   sends: Stream[]
   /** Numbers of the streams whose messages must arrive, each exactly once. */
