@@ -2,6 +2,7 @@
  * Every setting there is: its name in Config, its environment variable, default, unit and meaning.
  * docs/configuration.md has one row for each line; a test holds the two equal.
  */
+import { faultsOfRedisUrl, redisUrlRule } from './redis/redis-url.js'
 import {
   addressRanges,
   choice,
@@ -109,9 +110,22 @@ const where = {
     urlOf('mongodb', 'mongodb+srv'),
   ),
   redisUrl: secretText(
-    { env: 'PARLEY_REDIS_URL', description: 'reserved: what the nodes of a cluster tell each other over; rediss for TLS' },
-    'a redis or rediss URL, together with PARLEY_MONGODB_URL',
-    urlOf('redis', 'rediss'),
+    {
+      env: 'PARLEY_REDIS_URL',
+      description:
+        'what the nodes of a cluster tell each other over; `?ca=` is the path of the authority for TLS, Sentinel and Cluster take `?tls=true`, Sentinel also `db`, `sentinelUsername` and `sentinelPassword`',
+    },
+    redisUrlRule,
+    faultsOfRedisUrl,
+  ),
+  redisPrefix: text(
+    {
+      env: 'PARLEY_REDIS_PREFIX',
+      description: 'what all keys and channels in Redis begin with; different ones let two deployments share a server',
+    },
+    'parley:',
+    /^[A-Za-z0-9._:-]{1,64}$/,
+    'up to 64 letters, digits and . _ : -',
   ),
   nodeId: text(
     { env: 'PARLEY_NODE_ID', description: 'name of this node in logs and metrics; in a cluster each has its own' },

@@ -33,7 +33,12 @@ const rules = [
   {
     name: 'only aedes-adapter.ts and store/open-topics-persistence.ts import Aedes and its parts',
     from: { path: '^(broker|plugins|web|audit)/', pathNot: aedesFile },
-    to: { path: '(^|/)node_modules/(aedes[^/]*|mqemitter[^/]*)/' },
+    to: { path: '(^|/)node_modules/(aedes[^/]*|mqemitter)/' },
+  },
+  {
+    name: 'only redis/ imports ioredis and mqemitter-redis',
+    from: { path: '^(broker|plugins|web|audit)/', pathNot: '^broker/redis/' },
+    to: { path: '(^|/)node_modules/(ioredis|mqemitter-redis)/' },
   },
   {
     name: 'only store/lmdb/ imports lmdb',

@@ -1,5 +1,5 @@
 /** A service that a test needs beside Parley: the one that a variable names, or a process of its own that goes with the test; otherwise the test is skipped. */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { createServer } from 'node:net'
 import { delimiter, join } from 'node:path'
@@ -37,7 +37,7 @@ export async function freePort(): Promise<number> {
 }
 
 /** A process that is killed with its test, or with this process. */
-export function spawnFor(t: Test, program: string, args: readonly string[]): void {
+export function spawnFor(t: Test, program: string, args: readonly string[]): ChildProcess {
   const child = spawn(program, args, { stdio: 'ignore' })
   const kill = (): void => void child.kill('SIGKILL')
   process.once('exit', kill)
@@ -48,4 +48,5 @@ export function spawnFor(t: Test, program: string, args: readonly string[]): voi
     kill()
     await exited
   })
+  return child
 }

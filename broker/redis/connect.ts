@@ -1,0 +1,143 @@
+/**
+ * Connections to Redis, of which a caller opens one for commands and one for subscriptions. While Redis is away a command
+ * rejects, at once or within `answerMs`; nothing is queued and nothing sent twice. The connection comes back by itself,
+ * for ever, with what was subscribed to, and a link on which nothing comes any more is broken and made anew. One line is
+ * logged when it goes and one when it is back. Nothing of user or password is logged or thrown.
+ */
+import { Cluster, Redis, type RedisOptions } from 'ioredis'
+import type { Logger } from '../logger.js'
+import { OperatorError } from '../operator-error.js'
+import { parseRedisUrl, type RedisAddress } from './redis-url.js'
+
+export type RedisConnection = Redis | Cluster
+
+export interface RedisConnectOptions {
+  /** As PARLEY_REDIS_URL. */
+  url: string
+  logger: Logger
+  /** What it is for, as Redis shows it in CLIENT LIST. */
+  name: string
+}
+
+/** A command without an answer for so long is rejected. */
+const answerMs = 2_000
+const connectMs = 5_000
+/** How often a link is asked whether it lives; one without an answer is broken `answerMs` later. */
+const askMs = 2_500
+const retryMsMin = 50
+const retryMsMax = 2_000
+
+const retryMs = (times: number): number =>
+  Math.round(Math.min(retryMsMax, retryMsMin * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2))
+
+/** Rejects with OperatorError when Redis cannot be reached or used now. */
+export async function connectRedis({ url, logger, name }: RedisConnectOptions): Promise<RedisConnection> {
+  const address = parseRedisUrl(url)
+  const redis = address.kind === 'cluster' ? toCluster(address, name) : toServer(address, name)
+  const faults = watch(redis, logger, name)
+  try {
+    await within(redis.connect(), connectMs)
+  } catch (error) {
+    redis.disconnect()
+    const hosts = address.hosts.map(({ host, port }) => `${host}:${port}`).join(', ')
+    throw new OperatorError(`PARLEY_REDIS_URL cannot be used: ${hosts} says: ${faults.last ?? (error as Error).message}`)
+  }
+  keepAsking(redis)
+  return redis
+}
+
+const common = (address: RedisAddress, name: string): RedisOptions => ({
+  ...(address.username === undefined ? {} : { username: address.username }),
+  ...(address.password === undefined ? {} : { password: address.password }),
+  ...(address.tls === undefined ? {} : { tls: address.tls }),
+  connectionName: `parley-${name}`,
+  // Otherwise a subscription during the handshake ends the process (redis/ioredis#2037).
+  disableClientInfo: true,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+  commandTimeout: answerMs,
+  socketTimeout: answerMs + 500,
+  connectTimeout: connectMs,
+  keepAlive: askMs,
+  lazyConnect: true,
+})
+
+function toServer(address: RedisAddress, name: string): Redis {
+  const { hosts, kind, master, db, tls, sentinelLogin } = address
+  const where: RedisOptions =
+    kind === 'server'
+      ? { ...hosts[0] }
+      : {
+          sentinels: hosts,
+          name: master,
+          sentinelRetryStrategy: retryMs,
+          enableTLSForSentinelMode: tls !== undefined,
+          ...(tls === undefined ? {} : { sentinelTLS: tls }),
+          ...(sentinelLogin.username === undefined ? {} : { sentinelUsername: sentinelLogin.username }),
+          ...(sentinelLogin.password === undefined ? {} : { sentinelPassword: sentinelLogin.password }),
+        }
+  return new Redis({
+    ...common(address, name),
+    ...where,
+    db,
+    enableOfflineQueue: false,
+    retryStrategy: retryMs,
+    // A master that has become a replica: ask again who the master is.
+    reconnectOnError: ({ message }) => message.startsWith('READONLY'),
+  })
+}
+
+function toCluster(address: RedisAddress, name: string): Cluster {
+  return new Cluster(address.hosts, {
+    redisOptions: common(address, name),
+    enableOfflineQueue: false,
+    lazyConnect: true,
+    clusterRetryStrategy: retryMs,
+    // Hosts are compared with certificates by the names that the cluster tells.
+    dnsLookup: (host, callback) => callback(null, host),
+  })
+}
+
+/** Logs each outage once; `last` is what was wrong last. Of an error only its message is used: the rest may hold the password. */
+function watch(redis: RedisConnection, logger: Logger, name: string): { last?: string | undefined } {
+  const faults: { last?: string | undefined } = {}
+  let lostAt: number | undefined
+  let wasReady = false
+  const lost = (): void => {
+    if (!wasReady || lostAt !== undefined) return
+    lostAt = performance.now()
+    logger.warn({ redis: name, fault: faults.last }, 'the connection to Redis is lost')
+  }
+  redis.on('error', ({ message, lastNodeError }: Error & { lastNodeError?: Error }) => {
+    faults.last = lastNodeError?.message ?? message
+  })
+  redis.on('close', lost)
+  redis.on('end', () => {
+    wasReady = false
+  })
+  redis.on('ready', () => {
+    if (lostAt !== undefined)
+      logger.info({ redis: name, awayMs: Math.round(performance.now() - lostAt) }, 'the connection to Redis is back')
+    wasReady = true
+    lostAt = undefined
+    faults.last = undefined
+  })
+  return faults
+}
+
+/** A subscriber sends nothing, so it would never learn that its link is dead; the answer that is missing breaks it (`socketTimeout`). */
+function keepAsking(redis: RedisConnection): void {
+  const timer = setInterval(() => {
+    const links = redis instanceof Cluster ? redis.nodes('all') : [redis]
+    for (const link of links) if (link.status === 'ready') link.ping().catch(() => undefined)
+  }, askMs).unref()
+  redis.once('end', () => clearInterval(timer))
+}
+
+function within(work: Promise<unknown>, ms: number): Promise<unknown> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
+  })
+  return Promise.race([work, late]).finally(() => clearTimeout(timer))
+}
