@@ -132,7 +132,7 @@ t.test('each faulty value is refused', async (t) => {
     ['PARLEY_MONGODB_URL', 'mongodb://x', /set without PARLEY_REDIS_URL/],
     ['PARLEY_MONGODB_URL', 'http://x', /must begin with mongodb:\/\/ or mongodb\+srv:\/\//],
     ['PARLEY_REDIS_URL', 'redis://x', /set without PARLEY_MONGODB_URL/],
-    ['PARLEY_REDIS_URL', 'http://x', /must begin with redis:\/\/ or rediss:\/\//],
+    ['PARLEY_REDIS_URL', 'http://x', /must begin with redis:\/\/, rediss:\/\//],
     ['PARLEY_JWKS_URL', 'ftp://x/jwks', /http or https/],
     ['PARLEY_JWKS_URL', 'https://a:b@x/jwks', /"https:\/\/\(hidden\)@x\/jwks": a URL with credentials/],
     ['PARLEY_ALLOWED_ORIGINS', 'https://a.example/path', /not an origin/],
