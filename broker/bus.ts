@@ -6,8 +6,10 @@
 export type BusHandler = (message: Buffer, node: string) => void
 
 export interface Bus {
-  /** This node's id. */
+  /** The name of this node: its own, and new at each start. */
   readonly node: string
+  /** False while other nodes cannot be heard or told. */
+  readonly isUp: boolean
   /** To every other node, never to this one. Waits for nothing and does not throw. `kind` names who handles it there. */
   publish(kind: string, message: Buffer): void
   /** One handler for each kind; what it throws is logged and stops nothing. The messages of one node arrive in the order in which it published them. */
@@ -16,6 +18,7 @@ export interface Bus {
 
 /** The bus of a server without other nodes. */
 export class LocalBus implements Bus {
+  readonly isUp = true
   readonly #kinds = new Set<string>()
 
   constructor(readonly node: string) {}

@@ -3,11 +3,11 @@
  * conversation, without ever waiting for one. Also the door through which a session comes (`open`, `start`) and goes (`close`),
  * and the keeper of cursors, which are written behind. docs/architecture.md, "The delivery rule".
  */
-import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
-import { type BacklogLimits, type BacklogPlan, planBacklog } from './backlog.js'
+import { type BacklogLimits, type BacklogPlan, type Head, planBacklog } from './backlog.js'
 import { Refusal } from './errors.js'
 import type { Logger } from './logger.js'
 import { encodePublish, type Frame } from './mqtt/encode.js'
+import { OwnPositions, type Positions } from './positions.js'
 import { type Outlet, Session, type SessionLimits, type SessionWorld } from './session.js'
 import type { ConversationRow, Effect, LogEntry, Store } from './store/store.js'
 import { type ConversationId, deliveryTopic, groupConversation, isGroup, peerOf } from './topics.js'
@@ -17,6 +17,8 @@ export interface HubOptions {
   logger: Logger
   limits: SessionLimits
   backlog: BacklogLimits
+  /** undefined: this process is the store's only writer. */
+  positions?: Positions
   /** A device has acknowledged all up to seq; told within 200 ms. */
   delivered?(user: string, conv: ConversationId, seq: number): void
   observe?: { delivered(messages: number): void; replayed(messages: number): void }
@@ -39,9 +41,12 @@ export interface OpenedSession {
 
 const cursorWriteMs = 1_000
 const deliveredMs = 200
-/** Between two looks at a commit that is visible and not yet dispatched, and how many there are: a commit answers within seconds. */
-const aheadMs = 2
-const readsMax = 5_000
+/** Membership of a session that is loading, as dispatched. */
+interface Changed {
+  isIn: boolean
+  /** The entry that removed the member first: what the rows said holds up to there. */
+  outAt: number | undefined
+}
 
 export class Hub implements SessionWorld {
   readonly limits: SessionLimits
@@ -51,7 +56,8 @@ export class Hub implements SessionWorld {
   readonly #audiences = new Map<ConversationId, Session[]>()
   readonly #opening = new Map<string, Promise<OpenedSession>>()
   /** Membership that changed while a session was loading. */
-  readonly #changedWhileLoading = new Map<Session, Map<ConversationId, 'in' | 'out'>>()
+  readonly #changedWhileLoading = new Map<Session, Map<ConversationId, Changed>>()
+  readonly #positions: Positions
   readonly #dirty = new Set<Session>()
   #writing: Promise<void> = Promise.resolve()
   #timer: NodeJS.Timeout | undefined
@@ -60,6 +66,7 @@ export class Hub implements SessionWorld {
   constructor(options: HubOptions) {
     this.#options = options
     this.limits = options.limits
+    this.#positions = options.positions ?? new OwnPositions(options.store)
   }
 
   get sessionCount(): number {
@@ -76,6 +83,11 @@ export class Hub implements SessionWorld {
 
   sessionsOf(user: string): readonly Session[] {
     return this.#sessions.get(user) ?? []
+  }
+
+  /** Users with sessions here. */
+  users(): Iterable<string> {
+    return this.#sessions.keys()
   }
 
   /** Sessions of present members of a group. */
@@ -117,8 +129,10 @@ export class Hub implements SessionWorld {
     const { store, backlog } = this.#options
     const { user, device, persistent } = session
     await this.#writing
-    const { rows, heads } = await this.#position(user)
-    if (!session.closed) this.#join(session, rows)
+    const standing = await this.#positions.of(user)
+    const { rows } = standing
+    const heads = this.#join(session, rows, standing.heads())
+    standing.done()
     const stored = await store.sessions.get(user, device)
     if (session.closed) throw new Refusal('unavailable', 'the connection was closed while its session was opened')
     const nowMs = (this.#options.now ?? Date.now)()
@@ -129,23 +143,6 @@ export class Hub implements SessionWorld {
       await store.sessions.create({ user, device, createdTs: nowMs, seenTs: nowMs }, cursors)
     } else if (stored !== undefined) await store.sessions.remove(user, device)
     return { session, present: persistent && stored !== undefined, backlog: planBacklog(user, rows, heads, cursors, backlog) }
-  }
-
-  /**
-   * The user's conversations and their heads as of what was dispatched last. The store may show a commit that was not: then a
-   * span speaks of a seq beyond the head, and the rows are read again. Joining by them would deliver what was before the join.
-   */
-  async #position(user: string): Promise<{ rows: ConversationRow[]; heads: { head: number; ts: number }[] }> {
-    const { directory, log } = this.#options.store
-    for (let reads = 0; reads < readsMax; reads++) {
-      // In a turn of its own: a commit that has been answered is then dispatched, too.
-      await (reads === 0 ? nextTurn() : delay(aheadMs))
-      const rows = await directory.conversationsOf(user)
-      const heads = await log.heads(rows.map(({ conv }) => conv))
-      const isAhead = rows.some(({ spans }, index) => spans?.some(({ from, to = from }) => to > (heads[index]?.head ?? 0)))
-      if (!isAhead) return { rows, heads }
-    }
-    throw new Error(`the conversations of ${user} are ahead of the log`)
   }
 
   /** Lets the backlog and everything since flow. To be called once, after CONNACK. */
@@ -168,14 +165,18 @@ export class Hub implements SessionWorld {
     else sessions.push(session)
   }
 
-  #join(session: Session, rows: readonly ConversationRow[]): void {
-    const changed = this.#changedWhileLoading.get(session)
-    for (const { conv, spans } of rows) {
-      if (!isGroup(conv)) continue
+  /** Puts the session where it hears its groups; the heads, where a removal that was dispatched meanwhile ends what it may read. */
+  #join(session: Session, rows: readonly ConversationRow[], heads: Head[]): Head[] {
+    if (session.closed) return heads
+    const changes = this.#changedWhileLoading.get(session)
+    return rows.map(({ conv, spans }, index) => {
+      const position = heads[index] as Head
+      if (!isGroup(conv)) return position
+      const changed = changes?.get(conv)
       const last = spans?.at(-1)
-      const isIn = changed?.has(conv) ? changed.get(conv) === 'in' : last !== undefined && last.to === undefined
-      if (isIn) this.#enter(conv, session)
-    }
+      if (changed?.isIn ?? (last !== undefined && last.to === undefined)) this.#enter(conv, session)
+      return changed?.outAt === undefined ? position : { ...position, head: Math.min(position.head, changed.outAt) }
+    })
   }
 
   #enter(conv: ConversationId, session: Session): void {
@@ -200,7 +201,7 @@ export class Hub implements SessionWorld {
     const audience = this.#audiences.get(conv)
     if (audience !== undefined) this.#deliver(conv, entry, audience, deliveryTopic(conv, ''))
     for (const effect of effects)
-      if (effect.kind === 'member' && effect.record.role === undefined) this.#dismiss(effect.group, effect.record.user)
+      if (effect.kind === 'member' && effect.record.role === undefined) this.#dismiss(effect.group, effect.record.user, entry.seq)
   }
 
   #dispatchDirect(conv: ConversationId, entry: LogEntry): void {
@@ -233,16 +234,18 @@ export class Hub implements SessionWorld {
     const conv = groupConversation(group)
     for (const session of this.sessionsOf(user)) {
       this.#enter(conv, session)
-      this.#changedWhileLoading.get(session)?.set(conv, 'in')
+      const changes = this.#changedWhileLoading.get(session)
+      changes?.set(conv, { isIn: true, outAt: changes.get(conv)?.outAt })
     }
   }
 
   /** A former member hears the entry that removes him, and nothing behind it. */
-  #dismiss(group: string, user: string): void {
+  #dismiss(group: string, user: string, seq: number): void {
     const conv = groupConversation(group)
     for (const session of this.sessionsOf(user)) {
       this.#leave(conv, session)
-      this.#changedWhileLoading.get(session)?.set(conv, 'out')
+      const changes = this.#changedWhileLoading.get(session)
+      changes?.set(conv, { isIn: false, outAt: changes.get(conv)?.outAt ?? seq })
     }
   }
 

@@ -1,0 +1,98 @@
+/**
+ * Tells the other nodes of what this one has written: a numbered frame for each turn in which something was dispatched, and every 2 s a
+ * digest of the last seconds, which also says that this node is alive. It waits for nothing and keeps nothing that could
+ * not be read from the log.
+ */
+import type { Bus } from '../bus.js'
+import type { Effect, LogEntry } from '../store/store.js'
+import { type ConversationId, isGroup } from '../topics.js'
+import { encodeDigest, encodeFrame, type Written } from './frame.js'
+import type { Joined } from './log-order.js'
+
+export const frameKind = 'log'
+export const digestKind = 'log-digest'
+export const digestMs = 2_000
+
+/** A frame that three digests did not heal is found out by its number, and then everything is checked. */
+const digestsKept = 3
+const headsMax = 20_000
+const frameBytesMax = 1024 * 1024
+const entryBytes = 200
+
+interface Recent {
+  head: number
+  /** The frame that told of the head. */
+  number: number
+  joined: Joined[]
+}
+
+export class LogFeed {
+  readonly #bus: Bus
+  #number = 0
+  #entries: Written[] = []
+  #bytes = 0
+  #flush: NodeJS.Immediate | undefined
+  /** Least recently written first. */
+  readonly #recent = new Map<ConversationId, Recent>()
+  /** The first frame that the coming digests cover, and what it was at the digests before. */
+  #from = 0
+  #numbers: number[] = []
+  readonly #timer: NodeJS.Timeout
+
+  constructor(bus: Bus) {
+    this.#bus = bus
+    this.#timer = setInterval(() => this.#tell('goes on'), digestMs).unref()
+    this.#tell('goes on')
+  }
+
+  /** Called for every entry that this node has written, in log order per conversation. */
+  written(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
+    this.#entries.push({ conv, entry, effects })
+    this.#bytes += entry.payload.length + entryBytes
+    if (this.#bytes >= frameBytesMax) this.#send()
+    else this.#flush ??= setImmediate(() => this.#send())
+  }
+
+  #send(): void {
+    if (this.#flush !== undefined) clearImmediate(this.#flush)
+    this.#flush = undefined
+    const entries = this.#entries
+    if (entries.length === 0) return
+    this.#entries = []
+    this.#bytes = 0
+    const number = this.#number++
+    this.#bus.publish(frameKind, encodeFrame({ number, entries }))
+    for (const { conv, entry, effects } of entries) this.#remember(conv, entry.seq, number, effects)
+  }
+
+  #remember(conv: ConversationId, head: number, number: number, effects: readonly Effect[]): void {
+    const joined = this.#recent.get(conv)?.joined ?? []
+    if (isGroup(conv))
+      for (const effect of effects) if (effect.kind === 'member' && effect.record.role) joined.push([effect.record.user, head])
+    this.#recent.delete(conv)
+    this.#recent.set(conv, { head, number, joined })
+    if (this.#recent.size <= headsMax) return
+    const [oldest, recent] = this.#recent.entries().next().value as [ConversationId, Recent]
+    this.#recent.delete(oldest)
+    this.#from = Math.max(this.#from, recent.number + 1)
+  }
+
+  #tell(what: 'goes on' | 'ends'): void {
+    this.#send()
+    const heads = [...this.#recent].map(([conv, { head, joined }]) => ({ conv, head, joined }))
+    this.#bus.publish(digestKind, encodeDigest({ number: this.#number, from: this.#from, heads, last: what === 'ends' }))
+    this.#numbers.push(this.#number)
+    if (this.#numbers.length < digestsKept) return
+    this.#from = Math.max(this.#from, this.#numbers.shift() as number)
+    for (const [conv, { number }] of this.#recent) {
+      if (number >= this.#from) return
+      this.#recent.delete(conv)
+    }
+  }
+
+  /** Says good-bye. */
+  close(): void {
+    clearInterval(this.#timer)
+    this.#tell('ends')
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * Hears what the other nodes have written. Nothing that a node told is missed for longer than a few seconds: the numbers of its frames
+ * show what was lost, its digests name the conversations, and where they do not reach back, where a node falls silent, or where this
+ * node hears nobody, the log itself is asked.
+ */
+import type { Bus } from '../bus.js'
+import type { Logger } from '../logger.js'
+import type { Effect, LogEntry } from '../store/store.js'
+import type { ConversationId } from '../topics.js'
+import { type Digest, decodeDigest, decodeFrame, type FrameOfEntries } from './frame.js'
+import { digestKind, digestMs, frameKind } from './log-feed.js'
+import type { LogOrder } from './log-order.js'
+
+export interface LogFollowerOptions {
+  bus: Bus
+  order: LogOrder
+  logger: Logger
+  /** What another node has written, for whoever decides on the next entry. */
+  learned(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void
+  /** How far another node has come, where its entries may have been missed. */
+  reached(conv: ConversationId, head: number): void
+  observeLost?: () => void
+}
+
+interface Peer {
+  /** The frame after all that were heard. */
+  next: number
+  /** The first that was not heard and that no digest has covered. */
+  missing: number | undefined
+  heardMs: number
+  isSilent: boolean
+}
+
+const silentMs = 3 * digestMs
+const lookMs = 1_000
+/** While this node hears nobody it looks for itself, with this pause. */
+const aloneMs = 5_000
+/** Of nodes that were heard of; those silent for an hour are forgotten. */
+const forgottenMs = 3_600_000
+
+export class LogFollower {
+  readonly #options: LogFollowerOptions
+  readonly #peers = new Map<string, Peer>()
+  readonly #timer: NodeJS.Timeout
+  #checkedMs = 0
+
+  constructor(options: LogFollowerOptions) {
+    this.#options = options
+    const { bus } = options
+    bus.on(frameKind, (bytes, node) => this.#read(node, bytes, decodeFrame, (frame) => this.#hearFrame(node, frame)))
+    bus.on(digestKind, (bytes, node) => this.#read(node, bytes, decodeDigest, (digest) => this.#hearDigest(node, digest)))
+    this.#timer = setInterval(() => this.#look(performance.now()), lookMs).unref()
+  }
+
+  /** Nodes that are heard. */
+  get peers(): number {
+    let count = 0
+    for (const { isSilent } of this.#peers.values()) if (!isSilent) count++
+    return count
+  }
+
+  #read<Told>(node: string, bytes: Buffer, decode: (bytes: Buffer) => Told, hear: (told: Told) => void): void {
+    let told: Told
+    try {
+      told = decode(bytes)
+    } catch (error) {
+      this.#options.logger.warn({ err: error, node }, 'what another node says of the log cannot be read')
+      return
+    }
+    hear(told)
+  }
+
+  #peerOf(node: string): Peer {
+    let peer = this.#peers.get(node)
+    if (peer === undefined) {
+      this.#options.logger.info({ node }, 'hears another node')
+      peer = { next: 0, missing: undefined, heardMs: 0, isSilent: false }
+      this.#peers.set(node, peer)
+    }
+    peer.heardMs = performance.now()
+    peer.isSilent = false
+    return peer
+  }
+
+  /** Frames up to `next` were sent. */
+  #expect(peer: Peer, next: number): void {
+    if (next <= peer.next) return
+    peer.missing ??= peer.next
+    peer.next = next
+    this.#options.observeLost?.()
+  }
+
+  #hearFrame(node: string, { number, entries }: FrameOfEntries): void {
+    const peer = this.#peerOf(node)
+    this.#expect(peer, number)
+    if (number === peer.next) peer.next = number + 1
+    const { order, learned } = this.#options
+    for (const { conv, entry, effects } of entries) {
+      learned(conv, entry, effects)
+      order.offer(conv, entry, effects)
+    }
+  }
+
+  #hearDigest(node: string, { number, from, heads, last }: Digest): void {
+    const peer = this.#peerOf(node)
+    this.#expect(peer, number)
+    const { order, reached } = this.#options
+    for (const { conv, head, joined } of heads) {
+      if (peer.missing !== undefined) reached(conv, head)
+      order.reached(conv, head, joined)
+    }
+    if (peer.missing !== undefined && from > peer.missing) this.#check('a node told more than its digest covers', node)
+    peer.missing = undefined
+    if (last) this.#peers.delete(node)
+  }
+
+  /** What a node wrote before it fell silent may not have been told; what others write while nobody is heard is not. */
+  #look(nowMs: number): void {
+    for (const [node, peer] of this.#peers) {
+      const silent = nowMs - peer.heardMs
+      if (silent > forgottenMs) this.#peers.delete(node)
+      if (silent < silentMs || peer.isSilent) continue
+      peer.isSilent = true
+      this.#check('a node is silent', node)
+    }
+    if (!this.#options.bus.isUp && nowMs - this.#checkedMs >= aloneMs) this.#check('the bus is down', '')
+  }
+
+  #check(why: string, node: string): void {
+    this.#checkedMs = performance.now()
+    this.#options.logger.warn({ why, node }, 'messages of other nodes may have been missed: asks the log')
+    this.#options.order.checkAll()
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+  }
+}

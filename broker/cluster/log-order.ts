@@ -1,0 +1,352 @@
+/**
+ * Gives the entries of every conversation that somebody here is in to the hub once and in log order, whichever node wrote them and in whatever
+ * order, how often or how late they are heard of. What was not heard of is read from the log: when a later entry shows that something is
+ * missing, when a node says how far a conversation is, and when everything is checked. Nothing is kept beyond a position for each
+ * conversation of the users that are connected here, and a few entries that came too early.
+ */
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
+import type { Head } from '../backlog.js'
+import type { Logger } from '../logger.js'
+import type { Positions, Standing } from '../positions.js'
+import type { ConversationRow, Effect, LogEntry, MemberRecord, Store } from '../store/store.js'
+import { type ConversationId, groupOf, isGroup, usersOf } from '../topics.js'
+
+/** Who is connected here. */
+export interface Audience {
+  users(): Iterable<string>
+  sessionsOf(user: string): readonly { readonly loading: boolean }[]
+  audienceOf(conv: ConversationId): readonly unknown[]
+  dispatch(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void
+}
+
+export interface LogOrderOptions {
+  store: Store
+  logger: Logger
+  audience: Audience
+  /** Entries were not heard of in time and read from the log. */
+  observeRecovered?: (entries: number) => void
+}
+
+/** Who came in, and by which entry. */
+export type Joined = readonly [user: string, seq: number]
+
+interface Heard {
+  entry: LogEntry
+  effects: readonly Effect[]
+}
+
+/** Something below `target` has not been heard of. */
+interface Gap {
+  target: number
+  /** What came too early, by seq. */
+  early: Map<number, Heard>
+  timer: NodeJS.Timeout | undefined
+  isReading: boolean
+  /** Told at the end. */
+  waiting: (() => void)[]
+}
+
+interface Opening {
+  sessions: number
+  /** The highest seq heard of while nobody knew where the conversation stands. */
+  seen: number
+}
+
+/** What is under way on the bus comes within this. */
+const patienceMs = 20
+const earlyMax = 64
+const readMax = 256
+const retryMs = 500
+/** Between two looks for conversations in which nobody is any more. */
+const forgetMs = 60_000
+const sliceMax = 5_000
+const checksAtOnce = 4
+
+export class LogOrder implements Positions {
+  readonly #options: LogOrderOptions
+  /** Up to where each conversation has been dispatched here. */
+  readonly #positions = new Map<ConversationId, number>()
+  readonly #gaps = new Map<ConversationId, Gap>()
+  /** Conversations of sessions that are loading. */
+  readonly #opening = new Map<ConversationId, Opening>()
+  readonly #timer: NodeJS.Timeout
+  #checking: Promise<void> | undefined
+  #isCheckDue = false
+  #closed = false
+
+  constructor(options: LogOrderOptions) {
+    this.#options = options
+    this.#timer = setInterval(() => void this.#forget(), forgetMs).unref()
+  }
+
+  /** Conversations that are followed. */
+  get size(): number {
+    return this.#positions.size
+  }
+
+  /** Conversations in which something is missing. */
+  get gaps(): number {
+    return this.#gaps.size
+  }
+
+  close(): void {
+    this.#closed = true
+    clearInterval(this.#timer)
+    for (const { timer } of this.#gaps.values()) clearTimeout(timer)
+  }
+
+  // --- what is heard ----------------------------------------------------------------------------------------------
+
+  /** An entry that is durable. Dispatched before the call returns when it is the next one. */
+  offer(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
+    const position = this.#positions.get(conv) ?? this.#begin(conv, entry.seq, this.#startOf(conv, entry.seq, effects))
+    if (position === undefined || entry.seq <= position) return
+    if (entry.seq > position + 1) return this.#keep(conv, { entry, effects })
+    this.#pass(conv, entry, effects)
+    const gap = this.#gaps.get(conv)
+    if (gap !== undefined) this.#passEarly(conv, gap)
+  }
+
+  /** The log of a conversation has reached `seq`; `joined` are members that lately came in, and by which entry. */
+  reached(conv: ConversationId, seq: number, joined: readonly Joined[] = []): void {
+    const position = this.#positions.get(conv) ?? this.#begin(conv, seq, this.#startAfter(conv, joined))
+    if (position !== undefined && seq > position) this.#gapOf(conv, seq)
+  }
+
+  /** Starts to follow a conversation at `start`, if it is there; the position. */
+  #begin(conv: ConversationId, seq: number, start: number | undefined): number | undefined {
+    const opening = this.#opening.get(conv)
+    if (opening !== undefined) opening.seen = Math.max(opening.seen, seq)
+    else if (start !== undefined) this.#positions.set(conv, start)
+    return opening === undefined ? start : undefined
+  }
+
+  /** What somebody here was in when he came is followed since then, so this conversation is newer; undefined: nobody here is in it. */
+  #startOf(conv: ConversationId, seq: number, effects: readonly Effect[]): number | undefined {
+    const { audience } = this.#options
+    if (!isGroup(conv))
+      return usersOf(conv).some((user) => audience.sessionsOf(user).some(({ loading }) => !loading || seq === 1)) ? 0 : undefined
+    return admittedBy(effects).some((user) => audience.sessionsOf(user).length > 0) ? seq - 1 : undefined
+  }
+
+  #startAfter(conv: ConversationId, joined: readonly Joined[]): number | undefined {
+    if (!isGroup(conv)) return usersOf(conv).some((user) => this.#isHere(user)) ? 0 : undefined
+    const here = joined.filter(([user]) => this.#isHere(user)).map(([, seq]) => seq - 1)
+    return here.length === 0 ? undefined : Math.min(...here)
+  }
+
+  #isHere(user: string): boolean {
+    return this.#options.audience.sessionsOf(user).some(({ loading }) => !loading)
+  }
+
+  #pass(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
+    this.#positions.set(conv, entry.seq)
+    try {
+      this.#options.audience.dispatch(conv, entry, effects)
+    } catch (error) {
+      this.#options.logger.error({ err: error, conv, seq: entry.seq }, 'a stored message could not be dispatched')
+    }
+  }
+
+  // --- what is missing --------------------------------------------------------------------------------------------
+
+  #keep(conv: ConversationId, heard: Heard): void {
+    const gap = this.#gapOf(conv, heard.entry.seq)
+    if (gap.early.size < earlyMax) gap.early.set(heard.entry.seq, heard)
+  }
+
+  #gapOf(conv: ConversationId, target: number): Gap {
+    const known = this.#gaps.get(conv)
+    if (known !== undefined) {
+      known.target = Math.max(known.target, target)
+      return known
+    }
+    const gap: Gap = { target, early: new Map(), timer: undefined, isReading: false, waiting: [] }
+    this.#gaps.set(conv, gap)
+    this.#readLater(conv, gap, patienceMs)
+    return gap
+  }
+
+  #readLater(conv: ConversationId, gap: Gap, ms: number): void {
+    if (this.#closed) return
+    gap.timer = setTimeout(() => void this.#close(conv, gap), ms)
+  }
+
+  #passEarly(conv: ConversationId, gap: Gap): void {
+    for (;;) {
+      const position = this.#positions.get(conv) ?? 0
+      const heard = gap.early.get(position + 1)
+      if (heard === undefined) return this.#endWhenClosed(conv, gap, position)
+      gap.early.delete(position + 1)
+      this.#pass(conv, heard.entry, heard.effects)
+    }
+  }
+
+  #endWhenClosed(conv: ConversationId, gap: Gap, position: number): void {
+    if (position < gap.target || this.#gaps.get(conv) !== gap) return
+    clearTimeout(gap.timer)
+    this.#gaps.delete(conv)
+    for (const resolve of gap.waiting) resolve()
+  }
+
+  /** Reads what is missing. Tried again for as long as the store cannot be read. */
+  async #close(conv: ConversationId, gap: Gap): Promise<void> {
+    if (gap.isReading || this.#closed) return
+    gap.isReading = true
+    try {
+      while (this.#gaps.get(conv) === gap) await this.#readPage(conv, gap)
+    } catch (error) {
+      if (this.#closed) return
+      this.#options.logger.warn({ err: error, conv }, 'messages of other nodes cannot be read from the log; it is tried again')
+      this.#readLater(conv, gap, retryMs)
+    } finally {
+      gap.isReading = false
+    }
+  }
+
+  async #readPage(conv: ConversationId, gap: Gap): Promise<void> {
+    const { log } = this.#options.store
+    const from = (this.#positions.get(conv) ?? 0) + 1
+    const entries = await log.read(conv, from, gap.target, readMax)
+    if (entries.length === 0 && (await log.head(conv)) < gap.target) {
+      // Whoever said so was wrong: the log is the truth.
+      gap.target = this.#positions.get(conv) ?? 0
+      return this.#passEarly(conv, gap)
+    }
+    const members = isGroup(conv) ? await this.#members(conv) : []
+    let recovered = 0
+    for (const entry of entries) {
+      // What was heard of meanwhile has been dispatched.
+      if (entry.seq !== (this.#positions.get(conv) ?? 0) + 1) continue
+      this.#pass(conv, entry, effectsOf(conv, members, entry.seq))
+      recovered++
+    }
+    this.#options.observeRecovered?.(recovered)
+    this.#passEarly(conv, gap)
+  }
+
+  async #members(conv: ConversationId): Promise<MemberRecord[]> {
+    // Reading the head brings the directory to where the log is.
+    await this.#options.store.log.head(conv)
+    return this.#options.store.directory.members(groupOf(conv))
+  }
+
+  // --- sessions that open -----------------------------------------------------------------------------------------
+
+  async of(user: string): Promise<Standing> {
+    const { directory, log } = this.#options.store
+    const rows = await directory.conversationsOf(user)
+    for (const { conv } of rows) this.#open(conv)
+    const done = (): void => {
+      for (const { conv } of rows) this.#opened(conv)
+    }
+    try {
+      const heads = await log.heads(rows.map(({ conv }) => conv))
+      await Promise.all(rows.flatMap(({ conv }, index) => this.#startAt(conv, (heads[index] as Head).head) ?? []))
+      return { rows, heads: () => rows.map(({ conv }, i) => ({ head: this.#positions.get(conv) ?? 0, ts: (heads[i] as Head).ts })), done }
+    } catch (error) {
+      done()
+      throw error
+    }
+  }
+
+  #open(conv: ConversationId): void {
+    const opening = this.#opening.get(conv)
+    if (opening === undefined) this.#opening.set(conv, { sessions: 1, seen: 0 })
+    else opening.sessions++
+  }
+
+  #opened(conv: ConversationId): void {
+    const opening = this.#opening.get(conv)
+    if (opening !== undefined && --opening.sessions === 0) this.#opening.delete(conv)
+  }
+
+  /** Resolves when all up to `head` has been dispatched here; undefined: it has been, or starts behind it. */
+  #startAt(conv: ConversationId, head: number): Promise<void> | undefined {
+    const position = this.#positions.get(conv)
+    if (position === undefined) {
+      this.#positions.set(conv, head)
+      const seen = this.#opening.get(conv)?.seen ?? 0
+      if (seen > head) this.#gapOf(conv, seen)
+      return undefined
+    }
+    if (position >= head) return undefined
+    const gap = this.#gapOf(conv, head)
+    return new Promise((resolve) => gap.waiting.push(resolve))
+  }
+
+  // --- now and then -----------------------------------------------------------------------------------------------
+
+  /** Something may have been missed, and nobody can say what: asks the log about every conversation of everybody here. */
+  checkAll(): void {
+    this.#isCheckDue = true
+    this.#checking ??= this.#check().finally(() => {
+      this.#checking = undefined
+    })
+  }
+
+  async #check(): Promise<void> {
+    while (this.#isCheckDue && !this.#closed) {
+      this.#isCheckDue = false
+      const users = [...this.#options.audience.users()].values()
+      const work = async (): Promise<void> => {
+        for (const user of users) {
+          if (this.#isCheckDue) return
+          await this.#checkUser(user)
+        }
+      }
+      try {
+        await Promise.all(Array.from({ length: checksAtOnce }, work))
+      } catch (error) {
+        this.#options.logger.warn({ err: error }, 'conversations cannot be checked; it is tried again')
+        this.checkAll()
+        await delay(retryMs, undefined, { ref: false })
+      }
+    }
+  }
+
+  async #checkUser(user: string): Promise<void> {
+    const { directory, log } = this.#options.store
+    const rows = await directory.conversationsOf(user)
+    const heads = await log.heads(rows.map(({ conv }) => conv))
+    rows.forEach((row, index) => this.#checkRow(user, row, (heads[index] as Head).head))
+  }
+
+  #checkRow(user: string, { conv, spans }: ConversationRow, head: number): void {
+    const joined = spans?.at(-1)
+    if (joined !== undefined && joined.to === undefined) this.reached(conv, head, [[user, joined.from]])
+    else this.reached(conv, head)
+  }
+
+  /** Forgets conversations in which nobody here is any more. */
+  async #forget(): Promise<void> {
+    let looked = 0
+    for (const conv of this.#positions.keys()) {
+      if (++looked % sliceMax === 0) await nextTurn()
+      if (!this.#opening.has(conv) && !this.#gaps.has(conv) && !this.#isFollowed(conv)) this.#positions.delete(conv)
+    }
+  }
+
+  #isFollowed(conv: ConversationId): boolean {
+    const { audience } = this.#options
+    if (isGroup(conv)) return audience.audienceOf(conv).length > 0
+    return usersOf(conv).some((user) => audience.sessionsOf(user).length > 0)
+  }
+}
+
+const admittedBy = (effects: readonly Effect[]): string[] =>
+  effects.flatMap((effect) => (effect.kind === 'member' && effect.record.role !== undefined ? [effect.record.user] : []))
+
+/** What the entry `seq` did to the members, from what they are now: a span begins with the entry that adds and ends with the one that removes. */
+function effectsOf(conv: ConversationId, members: readonly MemberRecord[], seq: number): Effect[] {
+  const effects: Effect[] = []
+  const group = isGroup(conv) ? groupOf(conv) : ''
+  for (const member of members) {
+    for (const { from, to, history } of member.spans) {
+      if (history) continue
+      if (from === seq) effects.push({ kind: 'member', group, record: { ...member, role: member.role ?? 'member' } })
+      if (to === seq) effects.push({ kind: 'member', group, record: { ...member, role: undefined } })
+    }
+  }
+  return effects
+}

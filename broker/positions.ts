@@ -1,0 +1,53 @@
+/**
+ * Where a session that opens stands: its user's conversations, and how far each has been dispatched on this node. What is up to there it
+ * gets from the log, what is behind it live; so both must meet without a gap and without an overlap that it should not see.
+ */
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
+import type { Head } from './backlog.js'
+import type { ConversationRow, Store } from './store/store.js'
+
+export interface Standing {
+  rows: ConversationRow[]
+  /**
+   * In the order of `rows`, as of this moment: all up to a head has been dispatched here or is in the log, all behind it will be
+   * dispatched. To be called in the turn in which the session is put where it hears that.
+   */
+  heads(): Head[]
+  /** The session hears what is dispatched, or will never. */
+  done(): void
+}
+
+export interface Positions {
+  /** Rejects when the store cannot be read. */
+  of(user: string): Promise<Standing>
+}
+
+/** Between two looks at a commit that is visible and not yet dispatched, and how many there are: a commit answers within seconds. */
+const aheadMs = 2
+const readsMax = 5_000
+
+/** Of a store with one writer, this process: its heads are what was dispatched. */
+export class OwnPositions implements Positions {
+  readonly #store: Store
+
+  constructor(store: Store) {
+    this.#store = store
+  }
+
+  /**
+   * The store may show a commit that was not dispatched: then a span speaks of a seq beyond the head, and the rows are read again.
+   * Joining by them would deliver what was before the join.
+   */
+  async of(user: string): Promise<Standing> {
+    const { directory, log } = this.#store
+    for (let reads = 0; reads < readsMax; reads++) {
+      // In a turn of its own: a commit that has been answered is then dispatched, too.
+      await (reads === 0 ? nextTurn() : delay(aheadMs))
+      const rows = await directory.conversationsOf(user)
+      const heads = await log.heads(rows.map(({ conv }) => conv))
+      const isAhead = rows.some(({ spans }, index) => spans?.some(({ from, to = from }) => to > (heads[index]?.head ?? 0)))
+      if (!isAhead) return { rows, heads: () => heads, done: () => undefined }
+    }
+    throw new Error(`the conversations of ${user} are ahead of the log`)
+  }
+}
