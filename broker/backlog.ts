@@ -69,7 +69,8 @@ function cut(ranges: Range[], max: number): [number, number] | undefined {
   return [first, last]
 }
 
-const replayed = (spans: readonly Span[] | undefined): readonly Span[] | undefined => spans?.filter(({ history }) => history !== true)
+/** Spans whose messages are sent by themselves, not only read. */
+export const replayed = (spans: readonly Span[] | undefined): Span[] | undefined => spans?.filter(({ history }) => history !== true)
 
 /** `cursors` undefined: a clean session, which has no backlog. `heads` stands in the order of `rows`. */
 export function planBacklog(

@@ -3,14 +3,14 @@
  * conversation, without ever waiting for one. Also the door through which a session comes (`open`, `start`) and goes (`close`),
  * and the keeper of cursors, which are written behind. docs/architecture.md, "The delivery rule".
  */
-import { type BacklogLimits, type BacklogPlan, type Head, planBacklog } from './backlog.js'
+import { type BacklogLimits, type BacklogPlan, type Head, planBacklog, replayed, visibleRanges } from './backlog.js'
 import { Refusal } from './errors.js'
 import type { Logger } from './logger.js'
 import { encodePublish, type Frame } from './mqtt/encode.js'
 import { OwnPositions, type Positions } from './positions.js'
-import { type Outlet, Session, type SessionLimits, type SessionWorld } from './session.js'
-import type { ConversationRow, Effect, LogEntry, Store } from './store/store.js'
-import { type ConversationId, deliveryTopic, groupConversation, isGroup, peerOf } from './topics.js'
+import { type Outlet, type Range, Session, type SessionLimits, type SessionWorld } from './session.js'
+import type { ConversationRow, Effect, LogEntry, MemberRecord, Span, Store } from './store/store.js'
+import { type ConversationId, deliveryTopic, isGroup, peerOf } from './topics.js'
 
 export interface HubOptions {
   store: Store
@@ -175,6 +175,7 @@ export class Hub implements SessionWorld {
       const changed = changes?.get(conv)
       const last = spans?.at(-1)
       if (changed?.isIn ?? (last !== undefined && last.to === undefined)) this.#enter(conv, session)
+      else session.formerGroups.set(conv, position.head)
       return changed?.outAt === undefined ? position : { ...position, head: Math.min(position.head, changed.outAt) }
     })
   }
@@ -197,11 +198,11 @@ export class Hub implements SessionWorld {
   dispatch(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
     if (!isGroup(conv)) return this.#dispatchDirect(conv, entry)
     for (const effect of effects)
-      if (effect.kind === 'member' && effect.record.role !== undefined) this.#admit(effect.group, effect.record.user)
+      if (effect.kind === 'member' && effect.record.role !== undefined) this.#admit(conv, effect.record, entry.seq)
     const audience = this.#audiences.get(conv)
     if (audience !== undefined) this.#deliver(conv, entry, audience, deliveryTopic(conv, ''))
     for (const effect of effects)
-      if (effect.kind === 'member' && effect.record.role === undefined) this.#dismiss(effect.group, effect.record.user, entry.seq)
+      if (effect.kind === 'member' && effect.record.role === undefined) this.#dismiss(conv, effect.record, entry.seq)
   }
 
   #dispatchDirect(conv: ConversationId, entry: LogEntry): void {
@@ -229,10 +230,10 @@ export class Hub implements SessionWorld {
     this.#options.observe?.delivered(sessions.length)
   }
 
-  /** A new member hears the entry that adds him. */
-  #admit(group: string, user: string): void {
-    const conv = groupConversation(group)
+  /** A new member hears the entry that adds him, and before it what he missed when an earlier one was not heard of on this node. */
+  #admit(conv: ConversationId, { user, spans }: MemberRecord, seq: number): void {
     for (const session of this.sessionsOf(user)) {
+      if (!session.loading && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq - 1))
       this.#enter(conv, session)
       const changes = this.#changedWhileLoading.get(session)
       changes?.set(conv, { isIn: true, outAt: changes.get(conv)?.outAt })
@@ -240,12 +241,25 @@ export class Hub implements SessionWorld {
   }
 
   /** A former member hears the entry that removes him, and nothing behind it. */
-  #dismiss(group: string, user: string, seq: number): void {
-    const conv = groupConversation(group)
+  #dismiss(conv: ConversationId, { user, spans }: MemberRecord, seq: number): void {
     for (const session of this.sessionsOf(user)) {
+      if (!session.loading && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq))
       this.#leave(conv, session)
+      session.formerGroups.set(conv, seq)
       const changes = this.#changedWhileLoading.get(session)
       changes?.set(conv, { isIn: false, outAt: changes.get(conv)?.outAt ?? seq })
+    }
+  }
+
+  /** A member came whom nobody told of, though all up to `position` was dispatched: he gets what he missed, and what comes. */
+  joinLate(conv: ConversationId, { user, spans }: MemberRecord, position: number): void {
+    const last = spans.at(-1)
+    const isIn = last !== undefined && last.from <= position && (last.to ?? position + 1) > position
+    for (const session of this.sessionsOf(user)) {
+      if (session.loading || session.groups.has(conv)) continue
+      session.missed(conv, unheardOf(session, conv, spans, position))
+      if (isIn) this.#enter(conv, session)
+      else session.formerGroups.set(conv, position)
     }
   }
 
@@ -335,6 +349,11 @@ export class Hub implements SessionWorld {
     this.#writeCursors()
     await this.#writing
   }
+}
+
+/** What a member may see of a group up to `to` and his session has not heard. */
+function unheardOf(session: Session, conv: ConversationId, spans: readonly Span[], to: number): Range[] {
+  return visibleRanges(replayed(spans), (session.formerGroups.get(conv) ?? 0) + 1, to)
 }
 
 function remove<Key>(map: Map<Key, Session[]>, key: Key, session: Session): void {

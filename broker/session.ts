@@ -64,6 +64,8 @@ export class Session {
   typingGroups: Set<string> | undefined
   /** Groups in whose audience the hub has put it. */
   readonly groups = new Set<ConversationId>()
+  /** Groups that its user has left, and the seq up to which it has heard them. */
+  readonly formerGroups = new Map<ConversationId, number>()
   /** From the connect to the end of loading: everything goes to the log's side. */
   loading = true
   closed = false
@@ -132,6 +134,13 @@ export class Session {
     if (ranges === undefined) this.behind.set(conv, [{ next: seq, last: seq }])
     else if (last !== undefined && last.last === seq - 1) last.last = seq
     else if (last === undefined || last.last < seq) ranges.push({ next: seq, last: seq })
+  }
+
+  /** Older than all that was offered of the conversation: left to the log. */
+  missed(conv: ConversationId, ranges: readonly Range[]): void {
+    if (ranges.length === 0) return
+    this.behind.set(conv, mergeRanges(ranges, this.behind.get(conv) ?? []))
+    this.pump()
   }
 
   /** Ends loading: `ranges` is the backlog that the log holds for this session. */

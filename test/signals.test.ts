@@ -9,6 +9,7 @@ function twoNodes(): { buses: [Bus, Bus]; say(message: Buffer): void } {
   const handlers: [Map<string, BusHandler>, Map<string, BusHandler>] = [new Map(), new Map()]
   const bus = (mine: 0 | 1): Bus => ({
     node: `node-${mine}`,
+    isUp: true,
     publish: (kind, message) => handlers[mine === 0 ? 1 : 0].get(kind)?.(message, `node-${mine}`),
     on: (kind, handler) => void handlers[mine].set(kind, handler),
   })

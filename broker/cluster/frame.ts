@@ -5,7 +5,6 @@
  */
 import type { Effect, LogEntry } from '../store/store.js'
 import { type ConversationId, isGroup } from '../topics.js'
-import type { Joined } from './log-order.js'
 
 export interface Written {
   conv: ConversationId
@@ -22,7 +21,8 @@ export interface FrameOfEntries {
 export interface Head {
   conv: ConversationId
   head: number
-  joined: readonly Joined[]
+  /** Members that came in lately. */
+  joined: readonly string[]
 }
 
 export interface Digest {
@@ -74,7 +74,7 @@ export function encodeDigest({ number, from, heads, last }: Digest): Buffer {
 
 /** Throws on what is no digest. */
 export function decodeDigest(bytes: Buffer): Digest {
-  const [number, from, rows, last] = JSON.parse(bytes.toString()) as [number, number, [string, number, Joined[]?][], number]
+  const [number, from, rows, last] = JSON.parse(bytes.toString()) as [number, number, [string, number, string[]?][], number]
   if (!isCount(number) || !isCount(from)) throw new TypeError('no digest')
   const heads = rows.map(([conv, head, joined = []]) => {
     if (!isConversation(conv) || !isCount(head)) throw new TypeError('no head')

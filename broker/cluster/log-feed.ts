@@ -5,9 +5,8 @@
  */
 import type { Bus } from '../bus.js'
 import type { Effect, LogEntry } from '../store/store.js'
-import { type ConversationId, isGroup } from '../topics.js'
+import type { ConversationId } from '../topics.js'
 import { encodeDigest, encodeFrame, type Written } from './frame.js'
-import type { Joined } from './log-order.js'
 
 export const frameKind = 'log'
 export const digestKind = 'log-digest'
@@ -23,7 +22,8 @@ interface Recent {
   head: number
   /** The frame that told of the head. */
   number: number
-  joined: Joined[]
+  /** Who came in, and the frame that told it. */
+  joined: Map<string, number>
 }
 
 export class LogFeed {
@@ -66,9 +66,8 @@ export class LogFeed {
   }
 
   #remember(conv: ConversationId, head: number, number: number, effects: readonly Effect[]): void {
-    const joined = this.#recent.get(conv)?.joined ?? []
-    if (isGroup(conv))
-      for (const effect of effects) if (effect.kind === 'member' && effect.record.role) joined.push([effect.record.user, head])
+    const joined = this.#recent.get(conv)?.joined ?? new Map<string, number>()
+    for (const effect of effects) if (effect.kind === 'member' && effect.record.role !== undefined) joined.set(effect.record.user, number)
     this.#recent.delete(conv)
     this.#recent.set(conv, { head, number, joined })
     if (this.#recent.size <= headsMax) return
@@ -79,7 +78,7 @@ export class LogFeed {
 
   #tell(what: 'goes on' | 'ends'): void {
     this.#send()
-    const heads = [...this.#recent].map(([conv, { head, joined }]) => ({ conv, head, joined }))
+    const heads = [...this.#recent].map(([conv, { head, joined }]) => ({ conv, head, joined: this.#since(joined) }))
     this.#bus.publish(digestKind, encodeDigest({ number: this.#number, from: this.#from, heads, last: what === 'ends' }))
     this.#numbers.push(this.#number)
     if (this.#numbers.length < digestsKept) return
@@ -88,6 +87,11 @@ export class LogFeed {
       if (number >= this.#from) return
       this.#recent.delete(conv)
     }
+  }
+
+  #since(joined: Map<string, number>): string[] {
+    for (const [user, number] of joined) if (number < this.#from) joined.delete(user)
+    return [...joined.keys()]
   }
 
   /** Says good-bye. */

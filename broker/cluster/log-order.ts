@@ -11,24 +11,32 @@ import type { Positions, Standing } from '../positions.js'
 import type { ConversationRow, Effect, LogEntry, MemberRecord, Store } from '../store/store.js'
 import { type ConversationId, groupOf, isGroup, usersOf } from '../topics.js'
 
-/** Who is connected here. */
+/** A session. */
+interface Follower {
+  readonly loading: boolean
+  readonly groups: ReadonlySet<ConversationId>
+  /** Groups that its user has left, and up to where it has heard them. */
+  readonly formerGroups: ReadonlyMap<ConversationId, number>
+}
+
+/** Who is connected here: the hub. */
 export interface Audience {
   users(): Iterable<string>
-  sessionsOf(user: string): readonly { readonly loading: boolean }[]
+  sessionsOf(user: string): readonly Follower[]
   audienceOf(conv: ConversationId): readonly unknown[]
   dispatch(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void
+  /** A member's coming was not dispatched; all up to `position` was. */
+  joinLate(conv: ConversationId, member: MemberRecord, position: number): void
 }
 
 export interface LogOrderOptions {
   store: Store
   logger: Logger
-  audience: Audience
+  /** Asked for at each use: it is made with this order. */
+  audience: () => Audience
   /** Entries were not heard of in time and read from the log. */
   observeRecovered?: (entries: number) => void
 }
-
-/** Who came in, and by which entry. */
-export type Joined = readonly [user: string, seq: number]
 
 interface Heard {
   entry: LogEntry
@@ -61,12 +69,15 @@ const retryMs = 500
 const forgetMs = 60_000
 const sliceMax = 5_000
 const checksAtOnce = 4
+const joiningMax = 1_000
 
 export class LogOrder implements Positions {
   readonly #options: LogOrderOptions
   /** Up to where each conversation has been dispatched here. */
   readonly #positions = new Map<ConversationId, number>()
   readonly #gaps = new Map<ConversationId, Gap>()
+  /** Members whose coming was missed, by `group user`. */
+  readonly #joining = new Set<string>()
   /** Conversations of sessions that are loading. */
   readonly #opening = new Map<ConversationId, Opening>()
   readonly #timer: NodeJS.Timeout
@@ -107,10 +118,15 @@ export class LogOrder implements Positions {
     if (gap !== undefined) this.#passEarly(conv, gap)
   }
 
-  /** The log of a conversation has reached `seq`; `joined` are members that lately came in, and by which entry. */
-  reached(conv: ConversationId, seq: number, joined: readonly Joined[] = []): void {
-    const position = this.#positions.get(conv) ?? this.#begin(conv, seq, this.#startAfter(conv, joined))
-    if (position !== undefined && seq > position) this.#gapOf(conv, seq)
+  /** The log of a conversation has reached `seq`; `joined` are members that lately came in. */
+  reached(conv: ConversationId, seq: number, joined: readonly string[] = []): void {
+    const late = isGroup(conv) ? joined.filter((user) => this.#isMissedIn(conv, user)) : []
+    const position =
+      this.#positions.get(conv) ??
+      this.#begin(conv, seq, isGroup(conv) ? (late.length > 0 ? seq : undefined) : this.#startOfDirect(conv, seq))
+    if (position === undefined) return
+    if (seq > position) this.#gapOf(conv, seq)
+    for (const user of late) void this.#joinLate(conv, user)
   }
 
   /** Starts to follow a conversation at `start`, if it is there; the position. */
@@ -121,28 +137,56 @@ export class LogOrder implements Positions {
     return opening === undefined ? start : undefined
   }
 
-  /** What somebody here was in when he came is followed since then, so this conversation is newer; undefined: nobody here is in it. */
+  /** undefined: nobody here is in it. */
   #startOf(conv: ConversationId, seq: number, effects: readonly Effect[]): number | undefined {
-    const { audience } = this.#options
-    if (!isGroup(conv))
-      return usersOf(conv).some((user) => audience.sessionsOf(user).some(({ loading }) => !loading || seq === 1)) ? 0 : undefined
-    return admittedBy(effects).some((user) => audience.sessionsOf(user).length > 0) ? seq - 1 : undefined
+    if (!isGroup(conv)) return this.#startOfDirect(conv, seq)
+    return admittedBy(effects).some((user) => this.#options.audience().sessionsOf(user).length > 0) ? seq - 1 : undefined
   }
 
-  #startAfter(conv: ConversationId, joined: readonly Joined[]): number | undefined {
-    if (!isGroup(conv)) return usersOf(conv).some((user) => this.#isHere(user)) ? 0 : undefined
-    const here = joined.filter(([user]) => this.#isHere(user)).map(([, seq]) => seq - 1)
-    return here.length === 0 ? undefined : Math.min(...here)
+  /** What somebody had when he came is followed since then: so this conversation is newer, and all of it is for him. */
+  #startOfDirect(conv: ConversationId, seq: number): number | undefined {
+    const isFirst = seq === 1
+    return usersOf(conv).some((user) => (isFirst ? this.#options.audience().sessionsOf(user).length > 0 : this.#isHere(user)))
+      ? 0
+      : undefined
   }
 
   #isHere(user: string): boolean {
-    return this.#options.audience.sessionsOf(user).some(({ loading }) => !loading)
+    return this.#options
+      .audience()
+      .sessionsOf(user)
+      .some(({ loading }) => !loading)
+  }
+
+  #isMissedIn(conv: ConversationId, user: string): boolean {
+    return this.#options
+      .audience()
+      .sessionsOf(user)
+      .some(({ loading, groups }) => !loading && !groups.has(conv))
+  }
+
+  /** Lost with the entry that told it: the directory knows what the user may see. Tried again with the next digest or check. */
+  async #joinLate(conv: ConversationId, user: string): Promise<void> {
+    const { store, audience, logger } = this.#options
+    const key = `${groupOf(conv)} ${user}`
+    if (this.#joining.has(key) || this.#joining.size >= joiningMax) return
+    this.#joining.add(key)
+    try {
+      await store.log.head(conv)
+      const member = await store.directory.member(groupOf(conv), user)
+      const position = this.#positions.get(conv)
+      if (member !== undefined && position !== undefined) audience().joinLate(conv, member, position)
+    } catch (error) {
+      logger.warn({ err: error, conv, user }, 'a member whose coming was missed cannot be read')
+    } finally {
+      this.#joining.delete(key)
+    }
   }
 
   #pass(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
     this.#positions.set(conv, entry.seq)
     try {
-      this.#options.audience.dispatch(conv, entry, effects)
+      this.#options.audience().dispatch(conv, entry, effects)
     } catch (error) {
       this.#options.logger.error({ err: error, conv, seq: entry.seq }, 'a stored message could not be dispatched')
     }
@@ -265,12 +309,12 @@ export class LogOrder implements Positions {
   #startAt(conv: ConversationId, head: number): Promise<void> | undefined {
     const position = this.#positions.get(conv)
     if (position === undefined) {
-      this.#positions.set(conv, head)
-      const seen = this.#opening.get(conv)?.seen ?? 0
-      if (seen > head) this.#gapOf(conv, seen)
-      return undefined
+      const start = isGroup(conv) ? head : (this.#startOfDirect(conv, 0) ?? head)
+      this.#positions.set(conv, start)
+      const seen = Math.max(head, this.#opening.get(conv)?.seen ?? 0)
+      if (seen > start) this.#gapOf(conv, seen)
     }
-    if (position >= head) return undefined
+    if (position === undefined || position >= head) return undefined
     const gap = this.#gapOf(conv, head)
     return new Promise((resolve) => gap.waiting.push(resolve))
   }
@@ -288,7 +332,7 @@ export class LogOrder implements Positions {
   async #check(): Promise<void> {
     while (this.#isCheckDue && !this.#closed) {
       this.#isCheckDue = false
-      const users = [...this.#options.audience.users()].values()
+      const users = [...this.#options.audience().users()].values()
       const work = async (): Promise<void> => {
         for (const user of users) {
           if (this.#isCheckDue) return
@@ -313,9 +357,15 @@ export class LogOrder implements Positions {
   }
 
   #checkRow(user: string, { conv, spans }: ConversationRow, head: number): void {
-    const joined = spans?.at(-1)
-    if (joined !== undefined && joined.to === undefined) this.reached(conv, head, [[user, joined.from]])
-    else this.reached(conv, head)
+    const last = spans?.at(-1)
+    const end = last?.to ?? head
+    const isMissed =
+      last !== undefined &&
+      this.#options
+        .audience()
+        .sessionsOf(user)
+        .some(({ formerGroups }) => (formerGroups.get(conv) ?? 0) < end)
+    this.reached(conv, head, isMissed ? [user] : [])
   }
 
   /** Forgets conversations in which nobody here is any more. */
@@ -328,7 +378,7 @@ export class LogOrder implements Positions {
   }
 
   #isFollowed(conv: ConversationId): boolean {
-    const { audience } = this.#options
+    const audience = this.#options.audience()
     if (isGroup(conv)) return audience.audienceOf(conv).length > 0
     return usersOf(conv).some((user) => audience.sessionsOf(user).length > 0)
   }
