@@ -3,13 +3,15 @@
  * conversation, without ever waiting for one. Also the door through which a session comes (`open`, `start`) and goes (`close`),
  * and the keeper of cursors, which are written behind. docs/architecture.md, "The delivery rule".
  */
-import { type BacklogLimits, type BacklogPlan, type Head, planBacklog, replayed, visibleRanges } from './backlog.js'
+import { Audiences } from './audiences.js'
+import { type BacklogLimits, type BacklogPlan, planBacklog } from './backlog.js'
 import { Refusal } from './errors.js'
 import type { Logger } from './logger.js'
 import { encodePublish, type Frame } from './mqtt/encode.js'
 import { OwnPositions, type Positions } from './positions.js'
-import { type Outlet, type Range, Session, type SessionLimits, type SessionWorld } from './session.js'
-import type { ConversationRow, Effect, LogEntry, MemberRecord, Span, Store } from './store/store.js'
+import { removeFrom } from './remove-from.js'
+import { type Outlet, Session, type SessionLimits, type SessionWorld } from './session.js'
+import type { Effect, LogEntry, MemberRecord, Store } from './store/store.js'
 import { type ConversationId, deliveryTopic, isGroup, peerOf } from './topics.js'
 
 export interface HubOptions {
@@ -41,22 +43,12 @@ export interface OpenedSession {
 
 const cursorWriteMs = 1_000
 const deliveredMs = 200
-/** Membership of a session that is loading, as dispatched. */
-interface Changed {
-  isIn: boolean
-  /** The entry that removed the member first: what the rows said holds up to there. */
-  outAt: number | undefined
-}
-
 export class Hub implements SessionWorld {
   readonly limits: SessionLimits
   readonly #options: HubOptions
   readonly #sessions = new Map<string, Session[]>()
-  /** Sessions of present members, for groups with at least one here. */
-  readonly #audiences = new Map<ConversationId, Session[]>()
   readonly #opening = new Map<string, Promise<OpenedSession>>()
-  /** Membership that changed while a session was loading. */
-  readonly #changedWhileLoading = new Map<Session, Map<ConversationId, Changed>>()
+  readonly #audiences = new Audiences((user) => this.sessionsOf(user))
   readonly #positions: Positions
   readonly #dirty = new Set<Session>()
   #writing: Promise<void> = Promise.resolve()
@@ -92,7 +84,7 @@ export class Hub implements SessionWorld {
 
   /** Sessions of present members of a group. */
   audienceOf(conv: ConversationId): readonly Session[] {
-    return this.#audiences.get(conv) ?? []
+    return this.#audiences.of(conv) ?? []
   }
 
   // --- the coming and going of sessions ---------------------------------------------------------------------------
@@ -109,7 +101,7 @@ export class Hub implements SessionWorld {
     }
     const session = new Session(user, device, persistent, outlet, this)
     this.#add(session)
-    this.#changedWhileLoading.set(session, new Map())
+    this.#audiences.loading(session)
     // One after the other per device: what an overtaken connect still writes must not undo what the later one writes.
     const earlier = this.#opening.get(session.key) ?? Promise.resolve()
     const opened = earlier.then(nothing, nothing).then(() => this.#load(session))
@@ -120,7 +112,7 @@ export class Hub implements SessionWorld {
       this.close(session)
       throw error
     } finally {
-      this.#changedWhileLoading.delete(session)
+      this.#audiences.loaded(session)
       if (this.#opening.get(session.key) === opened) this.#opening.delete(session.key)
     }
   }
@@ -131,7 +123,7 @@ export class Hub implements SessionWorld {
     await this.#writing
     const standing = await this.#positions.of(user)
     const { rows } = standing
-    const heads = this.#join(session, rows, standing.heads())
+    const heads = session.closed ? [] : this.#audiences.join(session, rows, standing.heads())
     standing.done()
     const stored = await store.sessions.get(user, device)
     if (session.closed) throw new Refusal('unavailable', 'the connection was closed while its session was opened')
@@ -153,9 +145,8 @@ export class Hub implements SessionWorld {
   close(session: Session): void {
     if (session.closed) return
     session.closed = true
-    remove(this.#sessions, session.user, session)
-    for (const conv of session.groups) remove(this.#audiences, conv, session)
-    session.groups.clear()
+    removeFrom(this.#sessions, session.user, session)
+    this.#audiences.close(session)
     if (session.cursors.size > 0) this.#writeCursors()
   }
 
@@ -165,44 +156,17 @@ export class Hub implements SessionWorld {
     else sessions.push(session)
   }
 
-  /** Puts the session where it hears its groups; the heads, where a removal that was dispatched meanwhile ends what it may read. */
-  #join(session: Session, rows: readonly ConversationRow[], heads: Head[]): Head[] {
-    if (session.closed) return heads
-    const changes = this.#changedWhileLoading.get(session)
-    return rows.map(({ conv, spans }, index) => {
-      const position = heads[index] as Head
-      if (!isGroup(conv)) return position
-      const changed = changes?.get(conv)
-      const last = spans?.at(-1)
-      if (changed?.isIn ?? (last !== undefined && last.to === undefined)) this.#enter(conv, session)
-      else session.formerGroups.set(conv, position.head)
-      return changed?.outAt === undefined ? position : { ...position, head: Math.min(position.head, changed.outAt) }
-    })
-  }
-
-  #enter(conv: ConversationId, session: Session): void {
-    if (session.groups.has(conv)) return
-    session.groups.add(conv)
-    const audience = this.#audiences.get(conv)
-    if (audience === undefined) this.#audiences.set(conv, [session])
-    else audience.push(session)
-  }
-
-  #leave(conv: ConversationId, session: Session): void {
-    if (session.groups.delete(conv)) remove(this.#audiences, conv, session)
-  }
-
   // --- delivery ---------------------------------------------------------------------------------------------------
 
   /** Called for every entry after it is durable, in log order per conversation. Synchronous: nobody is waited for. */
   dispatch(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
     if (!isGroup(conv)) return this.#dispatchDirect(conv, entry)
     for (const effect of effects)
-      if (effect.kind === 'member' && effect.record.role !== undefined) this.#admit(conv, effect.record, entry.seq)
-    const audience = this.#audiences.get(conv)
+      if (effect.kind === 'member' && effect.record.role !== undefined) this.#audiences.admit(conv, effect.record, entry.seq)
+    const audience = this.#audiences.of(conv)
     if (audience !== undefined) this.#deliver(conv, entry, audience, deliveryTopic(conv, ''))
     for (const effect of effects)
-      if (effect.kind === 'member' && effect.record.role === undefined) this.#dismiss(conv, effect.record, entry.seq)
+      if (effect.kind === 'member' && effect.record.role === undefined) this.#audiences.dismiss(conv, effect.record, entry.seq)
   }
 
   #dispatchDirect(conv: ConversationId, entry: LogEntry): void {
@@ -230,37 +194,9 @@ export class Hub implements SessionWorld {
     this.#options.observe?.delivered(sessions.length)
   }
 
-  /** A new member hears the entry that adds him, and before it what he missed when an earlier one was not heard of on this node. */
-  #admit(conv: ConversationId, { user, spans }: MemberRecord, seq: number): void {
-    for (const session of this.sessionsOf(user)) {
-      if (!session.loading && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq - 1))
-      this.#enter(conv, session)
-      const changes = this.#changedWhileLoading.get(session)
-      changes?.set(conv, { isIn: true, outAt: changes.get(conv)?.outAt })
-    }
-  }
-
-  /** A former member hears the entry that removes him, and nothing behind it. */
-  #dismiss(conv: ConversationId, { user, spans }: MemberRecord, seq: number): void {
-    for (const session of this.sessionsOf(user)) {
-      if (!session.loading && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq))
-      this.#leave(conv, session)
-      session.formerGroups.set(conv, seq)
-      const changes = this.#changedWhileLoading.get(session)
-      changes?.set(conv, { isIn: false, outAt: changes.get(conv)?.outAt ?? seq })
-    }
-  }
-
-  /** A member came whom nobody told of, though all up to `position` was dispatched: he gets what he missed, and what comes. */
-  joinLate(conv: ConversationId, { user, spans }: MemberRecord, position: number): void {
-    const last = spans.at(-1)
-    const isIn = last !== undefined && last.from <= position && (last.to ?? position + 1) > position
-    for (const session of this.sessionsOf(user)) {
-      if (session.loading || session.groups.has(conv)) continue
-      session.missed(conv, unheardOf(session, conv, spans, position))
-      if (isIn) this.#enter(conv, session)
-      else session.formerGroups.set(conv, position)
-    }
+  /** Of a member whose coming was not dispatched, though all up to `position` was. */
+  joinLate(conv: ConversationId, member: MemberRecord, position: number): void {
+    this.#audiences.joinLate(conv, member, position)
   }
 
   // --- what sessions need -----------------------------------------------------------------------------------------
@@ -349,20 +285,6 @@ export class Hub implements SessionWorld {
     this.#writeCursors()
     await this.#writing
   }
-}
-
-/** What a member may see of a group up to `to` and his session has not heard. */
-function unheardOf(session: Session, conv: ConversationId, spans: readonly Span[], to: number): Range[] {
-  return visibleRanges(replayed(spans), (session.formerGroups.get(conv) ?? 0) + 1, to)
-}
-
-function remove<Key>(map: Map<Key, Session[]>, key: Key, session: Session): void {
-  const sessions = map.get(key)
-  const index = sessions?.indexOf(session) ?? -1
-  if (sessions === undefined || index === -1) return
-  const last = sessions.pop() as Session
-  if (index < sessions.length) sessions[index] = last
-  if (sessions.length === 0) map.delete(key)
 }
 
 function nothing(): void {

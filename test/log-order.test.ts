@@ -6,6 +6,7 @@
 import { deepEqual } from 'node:assert/strict'
 import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { LogCheck } from '../broker/cluster/log-check.js'
 import { LogFeed } from '../broker/cluster/log-feed.js'
 import { LogFollower } from '../broker/cluster/log-follower.js'
 import { LogOrder } from '../broker/cluster/log-order.js'
@@ -121,6 +122,7 @@ class Client implements Outlet {
 class Node {
   readonly hub: Hub
   readonly order: LogOrder
+  readonly check: LogCheck
   readonly feed: LogFeed
   readonly follower: LogFollower
   recovered = 0
@@ -141,7 +143,15 @@ class Node {
       limits: { window: 10, socketBytesMax: 1_000_000 },
       backlog: { sessionMax: 1_000, conversationMax: 1_000 },
     })
-    this.follower = new LogFollower({ bus, order: this.order, logger, learned: () => undefined, reached: () => undefined })
+    this.check = new LogCheck({ store, logger, order: this.order, audience: this.hub })
+    this.follower = new LogFollower({
+      bus,
+      order: this.order,
+      check: this.check,
+      logger,
+      learned: () => undefined,
+      reached: () => undefined,
+    })
     this.feed = new LogFeed(bus)
   }
 
@@ -165,6 +175,7 @@ class Node {
 
   stop(): void {
     this.order.close()
+    this.check.close()
     this.follower.close()
     this.feed.close()
   }

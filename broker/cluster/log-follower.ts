@@ -8,12 +8,14 @@ import type { Logger } from '../logger.js'
 import type { Effect, LogEntry } from '../store/store.js'
 import type { ConversationId } from '../topics.js'
 import { type Digest, decodeDigest, decodeFrame, type FrameOfEntries } from './frame.js'
+import type { LogCheck } from './log-check.js'
 import { digestKind, digestMs, frameKind } from './log-feed.js'
 import type { LogOrder } from './log-order.js'
 
 export interface LogFollowerOptions {
   bus: Bus
   order: LogOrder
+  check: LogCheck
   logger: Logger
   /** What another node has written, for whoever decides on the next entry. */
   learned(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void
@@ -129,7 +131,7 @@ export class LogFollower {
   #check(why: string, node: string): void {
     this.#checkedMs = performance.now()
     this.#options.logger.warn({ why, node }, 'messages of other nodes may have been missed: asks the log')
-    this.#options.order.checkAll()
+    this.#options.check.start()
   }
 
   close(): void {

@@ -1,14 +1,14 @@
 /**
  * Gives the entries of every conversation that somebody here is in to the hub once and in log order, whichever node wrote them and in whatever
  * order, how often or how late they are heard of. What was not heard of is read from the log: when a later entry shows that something is
- * missing, when a node says how far a conversation is, and when everything is checked. Nothing is kept beyond a position for each
+ * missing, and when somebody says how far a conversation is. Nothing is kept beyond a position for each
  * conversation of the users that are connected here, and a few entries that came too early.
  */
-import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Head } from '../backlog.js'
 import type { Logger } from '../logger.js'
 import type { Positions, Standing } from '../positions.js'
-import type { ConversationRow, Effect, LogEntry, MemberRecord, Store } from '../store/store.js'
+import type { Effect, LogEntry, MemberRecord, Store } from '../store/store.js'
 import { type ConversationId, groupOf, isGroup, usersOf } from '../topics.js'
 
 /** A session. */
@@ -68,7 +68,6 @@ const retryMs = 500
 /** Between two looks for conversations in which nobody is any more. */
 const forgetMs = 60_000
 const sliceMax = 5_000
-const checksAtOnce = 4
 const joiningMax = 1_000
 
 export class LogOrder implements Positions {
@@ -81,8 +80,6 @@ export class LogOrder implements Positions {
   /** Conversations of sessions that are loading. */
   readonly #opening = new Map<ConversationId, Opening>()
   readonly #timer: NodeJS.Timeout
-  #checking: Promise<void> | undefined
-  #isCheckDue = false
   #closed = false
 
   constructor(options: LogOrderOptions) {
@@ -320,53 +317,6 @@ export class LogOrder implements Positions {
   }
 
   // --- now and then -----------------------------------------------------------------------------------------------
-
-  /** Something may have been missed, and nobody can say what: asks the log about every conversation of everybody here. */
-  checkAll(): void {
-    this.#isCheckDue = true
-    this.#checking ??= this.#check().finally(() => {
-      this.#checking = undefined
-    })
-  }
-
-  async #check(): Promise<void> {
-    while (this.#isCheckDue && !this.#closed) {
-      this.#isCheckDue = false
-      const users = [...this.#options.audience().users()].values()
-      const work = async (): Promise<void> => {
-        for (const user of users) {
-          if (this.#isCheckDue) return
-          await this.#checkUser(user)
-        }
-      }
-      try {
-        await Promise.all(Array.from({ length: checksAtOnce }, work))
-      } catch (error) {
-        this.#options.logger.warn({ err: error }, 'conversations cannot be checked; it is tried again')
-        this.checkAll()
-        await delay(retryMs, undefined, { ref: false })
-      }
-    }
-  }
-
-  async #checkUser(user: string): Promise<void> {
-    const { directory, log } = this.#options.store
-    const rows = await directory.conversationsOf(user)
-    const heads = await log.heads(rows.map(({ conv }) => conv))
-    rows.forEach((row, index) => this.#checkRow(user, row, (heads[index] as Head).head))
-  }
-
-  #checkRow(user: string, { conv, spans }: ConversationRow, head: number): void {
-    const last = spans?.at(-1)
-    const end = last?.to ?? head
-    const isMissed =
-      last !== undefined &&
-      this.#options
-        .audience()
-        .sessionsOf(user)
-        .some(({ formerGroups }) => (formerGroups.get(conv) ?? 0) < end)
-    this.reached(conv, head, isMissed ? [user] : [])
-  }
 
   /** Forgets conversations in which nobody here is any more. */
   async #forget(): Promise<void> {
