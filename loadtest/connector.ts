@@ -56,8 +56,9 @@ export class Connector {
     return { client, micros: microsSince(startedMs) }
   }
 
-  /** Nothing needs to be subscribed on Parley, nor where the session has kept its subscriptions. */
+  /** On Parley only what is opt-in needs to be subscribed; nothing where the session has kept its subscriptions. */
   async subscribe(plan: ClientPlan, client: LeanClient, session: 'session-present' | 'new-session'): Promise<void> {
+    for (const filter of this.job.dialect === 'parley' ? (plan.optIn ?? []) : []) await client.subscribe(filter)
     if (this.job.dialect === 'parley' || session === 'session-present') return
     for (const inbox of plan.inboxes) await client.subscribe(inbox)
   }

@@ -210,8 +210,14 @@ export class Crew {
       sent: this.#participants.reduce((sum, { sent }) => sum + sent, 0),
       latency: this.#online.sinceMark.snapshot(),
       lateness: (this.#life?.messages ?? this.#pacer)?.lateness.snapshot() ?? [],
-      calls: this.#life?.calls.snapshot() ?? [],
+      calls: this.#life?.calls.snapshots() ?? {},
       reads: this.#life?.reads ?? 0,
+      acts: this.#life?.acts.snapshot() ?? [],
+      typing: this.#life?.typing ?? 0,
+      heard: {
+        typing: this.#participants.reduce((sum, { heardOf }) => sum + heardOf.typing, 0),
+        receipt: this.#participants.reduce((sum, { heardOf }) => sum + heardOf.receipt, 0),
+      },
       leaves: this.#life?.leaves ?? 0,
       ready: this.#life?.ready.snapshot() ?? [],
     }

@@ -49,7 +49,19 @@ export interface Figures {
   calls?: number
   callP50Ms?: number
   callP99Ms?: number
+  /** Until PUBACK, of recalls, edits and reactions. */
+  acts?: number
+  actP50Ms?: number
+  actP99Ms?: number
+  historyP99Ms?: number
+  foldedP99Ms?: number
+  syncP99Ms?: number
+  conversationsP99Ms?: number
+  receiptsP99Ms?: number
   readPositions?: number
+  receiptsHeard?: number
+  typingSignals?: number
+  typingHeard?: number
   leaves?: number
   seconds: number
   sent: number
@@ -89,7 +101,18 @@ export const columns = [
   { key: 'calls', heading: 'calls', digits: 0 },
   { key: 'callP50Ms', heading: 'call p50 ms', digits: 2 },
   { key: 'callP99Ms', heading: 'call p99 ms', digits: 2 },
+  { key: 'historyP99Ms', heading: '  history p99 ms', digits: 2 },
+  { key: 'foldedP99Ms', heading: '  history, folded p99 ms', digits: 2 },
+  { key: 'syncP99Ms', heading: '  sync p99 ms', digits: 2 },
+  { key: 'conversationsP99Ms', heading: '  conversations p99 ms', digits: 2 },
+  { key: 'receiptsP99Ms', heading: '  receipts p99 ms', digits: 2 },
+  { key: 'acts', heading: 'recalls, edits, reactions', digits: 0 },
+  { key: 'actP50Ms', heading: '  until PUBACK p50 ms', digits: 2 },
+  { key: 'actP99Ms', heading: '  until PUBACK p99 ms', digits: 2 },
   { key: 'readPositions', heading: 'read positions', digits: 0 },
+  { key: 'receiptsHeard', heading: 'receipts heard', digits: 0 },
+  { key: 'typingSignals', heading: 'typing signals', digits: 0 },
+  { key: 'typingHeard', heading: 'typing signals heard', digits: 0 },
   { key: 'leaves', heading: 'sessions left and back', digits: 0 },
   { key: 'brokerCores', heading: 'broker cores', digits: 2 },
   { key: 'nodeCores', heading: '  its nodes', digits: 2 },

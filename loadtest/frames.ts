@@ -114,5 +114,8 @@ export const encodeSubscribe = (packetId: number, filter: string): Buffer =>
 export const encodePublish = (topic: string, packetId: number, payload: Uint8Array): Buffer =>
   encodeFrame(qos1Publish, text(topic), Buffer.from([packetId >> 8, packetId & 255]), payload)
 
+/** A PUBLISH of QoS 0. */
+export const encodeSignal = (topic: string, payload: Uint8Array): Buffer => encodeFrame(packet.publish, text(topic), payload)
+
 export const encodePing = (): Buffer => Buffer.from([packet.pingreq, 0])
 export const encodeDisconnect = (): Buffer => Buffer.from([packet.disconnect, 0])

@@ -8,6 +8,7 @@ import {
   encodeDisconnect,
   encodePing,
   encodePublish,
+  encodeSignal,
   encodeSubscribe,
   type FrameHandler,
   FrameReader,
@@ -23,6 +24,7 @@ const writeBytes = 64 * 1024
 export const firstControlId = 60_000
 const packetIdMax = 65_535
 const readyMark = Buffer.from('{"type":"ready"')
+const receiptMark = Buffer.from('{"type":"receipt"')
 
 let writeBuffer = Buffer.allocUnsafeSlow(writeBytes)
 
@@ -31,6 +33,8 @@ export interface ClientListener {
   delivered(bytes: Buffer, start: number, end: number): void
   /** The result of a send, on `u/{me}/ack`. */
   acked(bytes: Buffer, start: number, end: number): void
+  /** Somebody is writing, or a peer has received or read. */
+  heard?(what: 'typing' | 'receipt'): void
   /** A PUBACK for a packet id below `firstControlId`. */
   confirmed(packetId: number): void
   /** The connection ended without our doing. Called once. */
@@ -87,6 +91,11 @@ export class LeanClient implements FrameHandler {
     const id = this.#controlId()
     this.#wire.write(encodePublish(topic, id, Buffer.from(payload)))
     await this.#answer(`puback ${id}`, `PUBACK for ${topic}`)
+  }
+
+  /** Publishes with QoS 0. */
+  signal(topic: string, payload: string): void {
+    this.#wire.write(encodeSignal(topic, Buffer.from(payload)))
   }
 
   /** Calls an RPC method and returns the payload of the reply. One call at a time. */
@@ -198,6 +207,7 @@ export class LeanClient implements FrameHandler {
     // The last level tells the topics of one client apart: …/msg, …/ack, …/rpc, …/event; signals are only answered.
     const last = bytes[topicEnd - 1]
     if (last === 0x67 && bytes[topicEnd - 3] === 0x6d) this.listener?.delivered(bytes, payload, end)
+    else if (last === 0x67) this.listener?.heard?.('typing')
     else if (last === 0x6b) this.listener?.acked(bytes, payload, end)
     else if (last === 0x63) this.#settle('rpc', bytes.toString('utf8', payload, end))
     else if (last === 0x74) this.#event(bytes, payload, end)
@@ -209,14 +219,10 @@ export class LeanClient implements FrameHandler {
   }
 
   #event(bytes: Buffer, start: number, end: number): void {
-    const isLongEnough = end - start >= readyMark.length
-    if (
-      isLongEnough &&
-      this.#waiters.has('ready') &&
-      bytes.compare(readyMark, 0, readyMark.length, start, start + readyMark.length) === 0
-    ) {
-      this.#settle('ready', bytes.toString('utf8', start, end))
-    }
+    const startsWith = (mark: Buffer): boolean =>
+      end - start >= mark.length && bytes.compare(mark, 0, mark.length, start, start + mark.length) === 0
+    if (this.#waiters.has('ready') && startsWith(readyMark)) this.#settle('ready', bytes.toString('utf8', start, end))
+    else if (startsWith(receiptMark)) this.listener?.heard?.('receipt')
   }
 
   #connack(flags: number, code: number): void {

@@ -1,13 +1,13 @@
 /**
- * What the users of scenario `mixed` do: send at a rate, the busy ones more than the quiet ones, move read positions, read history, sync,
- * list conversations, and leave and come back. All of it happens at given rates, whatever the broker does. On a plain broker there is
- * nothing to read or list; there they only send, leave and come back.
+ * What the users of scenario `mixed` do: send at a rate, the busy ones more than the quiet ones, write for a while before, recall, edit
+ * and react, move read positions, look things up, and leave and come back. All of it happens at given rates, whatever the broker does. On a
+ * plain broker they only send, leave and come back.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Calls } from './calls.js'
 import type { Connector } from './connector.js'
 import type { Faults } from './faults.js'
 import { LatencyHistogram } from './latency-histogram.js'
-import { callMethod, faultOfHistory } from './method-call.js'
 import { Pacer } from './pacer.js'
 import type { Dialect, Participant } from './participant.js'
 import type { MixedShape } from './scenarios/mixed.js'
@@ -16,12 +16,7 @@ import { elapsedMicros, stampNow } from './stamp.js'
 
 const picksMax = 20
 const notesMax = 20
-const historyLimit = 50
-const syncLimit = 100
-const conversationsLimit = 20
-/** Of the calls; the rest lists conversations. */
-const historyShare = 0.6
-const syncShare = 0.2
+const actTypes = ['recall', 'edit', 'reaction', 'reaction', 'reaction'] as const
 
 interface User {
   participant: Participant
@@ -47,9 +42,11 @@ export interface LifeOptions {
 
 export class MixedLife {
   readonly messages: Pacer
-  readonly calls = new LatencyHistogram()
+  readonly calls: Calls
+  readonly acts = new LatencyHistogram()
   readonly ready = new LatencyHistogram()
   reads = 0
+  typing = 0
   leaves = 0
   away = 0
   #faults = 0
@@ -72,6 +69,7 @@ export class MixedLife {
   ) {
     const { part, rampMs, rate, process, dialect } = options
     this.#random = createRandom(shape.seed + process + 1)
+    this.calls = new Calls(this.#random)
     const phase = this.#random()
     const pacer = (perSecond: number, fire: (stamp: number) => void): Pacer => new Pacer({ perSecond, rampMs, phase, fire })
     this.messages = pacer(rate, (stamp) => this.#send(stamp))
@@ -79,6 +77,8 @@ export class MixedLife {
     if (dialect === 'parley') {
       this.#others.push(pacer(shape.readsPerSecond * part, () => this.#read()))
       this.#others.push(pacer(shape.callsPerSecond * part, (stamp) => this.#call(stamp)))
+      this.#others.push(pacer(shape.typingPerSecond * part, () => this.#type()))
+      this.#others.push(pacer(shape.actsPerSecond * part, (stamp) => this.#act(stamp)))
     }
   }
 
@@ -126,11 +126,36 @@ export class MixedLife {
   #send(stamp: number): void {
     const user = this.#somebody('busy')
     if (user === undefined) return
-    const { direct, groups, participant } = user
+    user.participant.offer(this.#laneOf(user), stamp)
+  }
+
+  /** The first friends and groups are written to most. */
+  #laneOf({ direct, groups }: User): number {
     const toGroup = direct.length === 0 || (groups.length > 0 && this.#random() < this.shape.groupShare)
     const lanes = toGroup ? groups : direct
-    // The first friends and groups are written to most.
-    participant.offer(lanes[Math.floor(this.#random() ** 2 * lanes.length)] as number, stamp)
+    return lanes[Math.floor(this.#random() ** 2 * lanes.length)] as number
+  }
+
+  /** Only where there is a conversation: with others it is refused. */
+  #type(): void {
+    const user = this.#somebody('busy')
+    const lane = user?.participant.plan.sends[this.#laneOf(user)]
+    const conv = lane?.topic.slice(0, lane.topic.lastIndexOf('/')) ?? ''
+    if (user === undefined || !user.seen.has(conv)) return
+    user.participant.client.signal(`${conv}/typing`, '')
+    this.typing++
+  }
+
+  #act(stamp: number): void {
+    const user = this.#somebody('busy')
+    const type = actTypes[Math.floor(this.#random() * actTypes.length)] as (typeof actTypes)[number]
+    const acting = user?.participant.act(type)
+    if (user === undefined || acting === undefined) return
+    user.readsUnderWay++
+    const recorded = acting.then(() => {
+      if (this.#isMarked) this.acts.record(elapsedMicros(stamp, stampNow()))
+    })
+    this.#watch(recorded, `a ${type}`, () => user.readsUnderWay--)
   }
 
   #read(): void {
@@ -147,27 +172,14 @@ export class MixedLife {
 
   #call(stamp: number): void {
     const user = this.#somebody('any')
-    if (user === undefined || user.isCalling) return
+    if (user === undefined || user.isCalling || user.seen.size === 0) return
     user.isCalling = true
-    const calling = this.#callOf(user).then(() => {
-      if (this.#isMarked) this.calls.record(elapsedMicros(stamp, stampNow()))
+    const calling = this.calls.make(user).then((kind) => {
+      if (this.#isMarked) this.calls.record(kind, elapsedMicros(stamp, stampNow()))
     })
     this.#watch(calling, 'a call', () => {
       user.isCalling = false
     })
-  }
-
-  async #callOf({ participant, seen }: User): Promise<void> {
-    const { client, plan } = participant
-    const dice = this.#random()
-    if (dice < historyShare) {
-      const { topic } = plan.sends[Math.floor(this.#random() * plan.sends.length)] ?? { topic: '' }
-      const page = await callMethod(client, 'history', { conv: topic.slice(0, topic.lastIndexOf('/')), limit: historyLimit })
-      const fault = faultOfHistory(page)
-      if (fault !== undefined) throw new Error(`the history of ${topic} is wrong: ${fault}`)
-    } else if (dice < historyShare + syncShare) {
-      await callMethod(client, 'sync', { cursors: Object.fromEntries(seen), limit: syncLimit })
-    } else await callMethod(client, 'conversations', { limit: conversationsLimit })
   }
 
   #leave(): void {

@@ -61,6 +61,8 @@ export interface RawOptions {
   skew?: string
   reads?: string
   calls?: string
+  typing?: string
+  acts?: string
   leaves?: string
   away?: string
   seed?: string
@@ -157,6 +159,8 @@ function parseMixed(raw: RawOptions, clients: number, rate: number): MixedShape 
     skew: parseNumber('--skew', raw.skew, 0, 10),
     readsPerSecond: share('--reads', raw.reads, 0.5),
     callsPerSecond: share('--calls', raw.calls, 0.05),
+    typingPerSecond: share('--typing', raw.typing, 0.3),
+    actsPerSecond: share('--acts', raw.acts, 0.05),
     leavesPerSecond: parseNumber('--leaves', raw.leaves, 0, rateMax),
     awayMs: parseNumber('--away', raw.away, 0, 3600) * 1000,
     seed: parseWhole('--seed', raw.seed, 0, 2 ** 32 - 1),

@@ -1,5 +1,6 @@
 /** What the load tool and its load processes say to each other. Each order is answered once; several may be under way. */
 
+import type { CallKind } from './calls.js'
 import type { Faults } from './faults.js'
 import type { HistogramSnapshot } from './latency-histogram.js'
 import type { Dialect } from './participant.js'
@@ -51,9 +52,13 @@ export interface Audit {
   /** How late the load process made the sends of an open loop. */
   lateness: HistogramSnapshot
   /** What users did besides sending (`mixed`). */
-  calls: HistogramSnapshot
+  calls: Partial<Record<CallKind, HistogramSnapshot>>
   reads: number
   leaves: number
+  /** Of recalls, edits and reactions, until PUBACK. */
+  acts: HistogramSnapshot
+  typing: number
+  heard: { typing: number; receipt: number }
   /** From coming back to the event `ready`. */
   ready: HistogramSnapshot
 }

@@ -49,8 +49,17 @@ const everything = ''
 /** After so long nothing that a session missed is still to come; well below the 500 s within which stamps can be compared. */
 const catchUpMs = 300_000
 
+/** What speaks of an earlier message, in the place of a new one. */
+export type ActType = 'recall' | 'edit' | 'reaction'
+
+interface Place {
+  conv: string
+  seq: number
+}
+
 export class Participant implements ClientListener {
   sent = 0
+  readonly heardOf = { typing: 0, receipt: 0 }
   client: LeanClient
   #sending = false
   /** Messages that a closed loop sends on each stream. */
@@ -58,6 +67,11 @@ export class Participant implements ClientListener {
   #nextLane = 0
   #due: { lane: number; stamp: number }[] = []
   #misdelivered = 0
+  /** Own acts without ack, by id. */
+  readonly #acts = new Set<string>()
+  #actCount = 0
+  #lastHeard: Place | undefined
+  #lastOwn: Place | undefined
   #refusedAcks = 0
   #firstAckFault: string | undefined
   #ended: string | undefined
@@ -130,6 +144,24 @@ export class Participant implements ClientListener {
     this.client.flush()
   }
 
+  heard(what: 'typing' | 'receipt'): void {
+    this.heardOf[what]++
+  }
+
+  /**
+   * Recalls or edits the last own message, or reacts to the last one of somebody else; resolves at PUBACK. Undefined when there is none, or
+   * its ack is outstanding.
+   */
+  act(type: ActType): Promise<void> | undefined {
+    const place = type === 'reaction' ? this.#lastHeard : this.#lastOwn
+    if (place === undefined || place.seq <= 0) return undefined
+    if (type !== 'reaction') this.#lastOwn = undefined
+    const id = `act-${this.#actCount++}`
+    const more = { recall: {}, edit: { body: 'as it should have been' }, reaction: { emoji: '👍', on: true } }[type]
+    this.#acts.add(id)
+    return this.client.publish(`${place.conv}/msg`, JSON.stringify({ id, type, body: { seq: place.seq, ...more } }))
+  }
+
   stop(): void {
     this.#sending = false
   }
@@ -147,7 +179,7 @@ export class Participant implements ClientListener {
     const message = readers.delivery
     const isLoad = message.read(bytes, start, end)
     if (!isLoad) {
-      if (dialect === 'parley') this.#groupLedger(bytes, start, end).delivered(message.seq)
+      if (dialect === 'parley') this.#ledgerOfEntry(bytes, start, end).delivered(message.seq)
       return
     }
     const tracker = this.#trackers[message.sender - this.#firstHeard]
@@ -159,11 +191,15 @@ export class Participant implements ClientListener {
     if (dialect === 'parley') this.#ledgerOf[message.sender - this.#firstHeard]?.delivered(message.seq)
     tracker.record(message.number)
     tally.deliver(message.sentAt, this.#backSince === undefined || isSince(this.#backSince, message.sentAt) ? 'live' : 'waited')
-    this.options.onDelivered?.(this, this.plan.convOf?.(message.sender) ?? everything, message.seq)
+    if (this.options.onDelivered === undefined) return
+    const conv = this.plan.convOf?.(message.sender) ?? everything
+    this.#lastHeard = { conv, seq: message.seq }
+    this.options.onDelivered(this, conv, message.seq)
   }
 
   acked(bytes: Buffer, start: number, end: number): void {
     const ack = this.options.readers.ack
+    if (this.#acts.size > 0 && this.#actAcked(bytes, start, end)) return
     if (!ack.read(bytes, start, end) || ack.fault !== undefined) {
       this.#refusedAcks++
       this.#firstAckFault ??= ack.fault ?? bytes.toString('utf8', start, end)
@@ -172,7 +208,22 @@ export class Participant implements ClientListener {
     if (ack.seq <= 0) return
     const lane = this.#lanes.length > 1 ? this.#laneOf.get(ack.number) : 0
     this.#laneOf.delete(ack.number)
-    if (lane !== undefined) this.#ledger(this.#lanes[lane]?.conv ?? everything).own(ack.seq)
+    if (lane === undefined) return
+    const conv = this.#lanes[lane]?.conv ?? everything
+    this.#ledger(conv).own(ack.seq)
+    if (this.options.onDelivered !== undefined) this.#lastOwn = { conv, seq: ack.seq }
+  }
+
+  /** True when the ack is that of an act. */
+  #actAcked(bytes: Buffer, start: number, end: number): boolean {
+    const { id, conv, seq } = JSON.parse(bytes.toString('utf8', start, end)) as { id?: string; conv?: string; seq?: number }
+    if (id === undefined || !this.#acts.delete(id)) return false
+    if (conv !== undefined && seq !== undefined) this.#ledger(conv).own(seq)
+    else {
+      this.#refusedAcks++
+      this.#firstAckFault ??= bytes.toString('utf8', start, end)
+    }
+    return true
   }
 
   ended(reason: string): void {
@@ -183,7 +234,12 @@ export class Participant implements ClientListener {
   /** True when each own send has its PUBACK and, from Parley, its ack; or when the connection is gone. */
   isSettled(): boolean {
     if (this.#ended !== undefined) return true
-    return this.inFlight === 0 && this.#due.length === 0 && (this.options.dialect === 'plain' || this.#acks.received >= this.sent)
+    return (
+      this.inFlight === 0 &&
+      this.#due.length === 0 &&
+      this.#acts.size === 0 &&
+      (this.options.dialect === 'plain' || this.#acks.received >= this.sent)
+    )
   }
 
   /** How much was sent on each stream. */
@@ -229,9 +285,10 @@ export class Participant implements ClientListener {
     if (missing > 0) notes.push(`${missing} of ${this.sent} sends got no ack message`)
     if (this.#acks.duplicates > 0) notes.push(`${this.#acks.duplicates} sends were acked twice`)
     if (unconfirmed > 0) notes.push(`${unconfirmed} sends got no PUBACK`)
+    if (this.#acts.size > 0) notes.push(`${this.#acts.size} recalls, edits or reactions got no ack message`)
     if (this.#due.length > 0) notes.push(`${this.#due.length} sends were due and could not be made`)
     if (strayPubacks > 0) notes.push(`${strayPubacks} PUBACKs were for nothing that was sent`)
-    return this.#refusedAcks + missing + this.#acks.duplicates + unconfirmed + this.#due.length + strayPubacks
+    return this.#acts.size + this.#refusedAcks + missing + this.#acks.duplicates + unconfirmed + this.#due.length + strayPubacks
   }
 
   #ledger(conv: string): SeqLedger {
@@ -243,11 +300,11 @@ export class Participant implements ClientListener {
     return ledger
   }
 
-  /** Entries that no client of the load sent are those of a group about itself. */
-  #groupLedger(bytes: Buffer, start: number, end: number): SeqLedger {
+  /** Entries without a stamp are those of a group about itself, and recalls, edits and reactions. */
+  #ledgerOfEntry(bytes: Buffer, start: number, end: number): SeqLedger {
     if (this.plan.convOf === undefined) return this.#ledger(everything)
-    const entry = JSON.parse(bytes.toString('utf8', start, end)) as { group?: string }
-    return this.#ledger(entry.group === undefined ? everything : `g/${entry.group}`)
+    const { group, from } = JSON.parse(bytes.toString('utf8', start, end)) as { group?: string; from?: string }
+    return this.#ledger(group === undefined ? `u/${from}` : `g/${group}`)
   }
 
   /** The streams take turns. */

@@ -10,7 +10,7 @@ import { Tally } from '../loadtest/tally.js'
 
 const shape: MixedShape = {
   ...{ friends: 4, groups: 5, groupSize: 10, groupShare: 0.3, skew: 1, seed: 3 },
-  ...{ readsPerSecond: 1, callsPerSecond: 1, leavesPerSecond: 1, awayMs: 1 },
+  ...{ readsPerSecond: 1, callsPerSecond: 1, typingPerSecond: 1, actsPerSecond: 1, leavesPerSecond: 1, awayMs: 1 },
 }
 
 t.test('backlog: each session hears one writer, and all streams have one', async (t) => {

@@ -59,9 +59,10 @@ t.test('a backlog that the server cuts is named and fails the run', async (t) =>
 
 t.test('mixed: everything happens, nothing is lost', async (t) => {
   const run = await figuresOf(
-    'mixed --clients 20 --groups 3 --group-size 6 --friends 3 --rate 100 --calls 30 --leaves 4 --away 0.3 --seconds 1 --warmup 0.2 --processes 2',
+    'mixed --clients 20 --groups 3 --group-size 6 --friends 3 --rate 100 --calls 30 --acts 20 --leaves 4 --away 0.3 --seconds 1 --warmup 0.2 --processes 2',
   )
   t.ok(run.sent > 50 && run.delivered > run.sent)
+  t.ok((run.acts ?? 0) > 0 && (run.receiptsHeard ?? 0) > 0 && (run.typingHeard ?? 0) > 0)
   t.ok((run.calls ?? 0) > 0 && (run.readPositions ?? 0) > 0 && (run.leaves ?? 0) > 0)
 })
 

@@ -1,5 +1,7 @@
 /** Measures scenarios whose load goes on for a while: `direct`, `group` and `mixed`; in a closed loop or at a rate. */
+import { callKinds } from '../calls.js'
 import { type Figures, latencyFigures } from '../figures.js'
+import type { Audit } from '../orders.js'
 import { MemoryWatch } from '../process-stats.js'
 import { mergeHistograms, type Stage, type Window } from '../stage.js'
 
@@ -58,19 +60,28 @@ export async function measureSteady(stage: Stage): Promise<Figures> {
 }
 
 function lifeFigures(audits: Awaited<ReturnType<Stage['finish']>>['audits']): Partial<Figures> {
-  const calls = mergeHistograms(audits.map((audit) => audit.calls))
+  const sum = (of: (audit: Audit) => number): number => audits.reduce((total, audit) => total + of(audit), 0)
   const ready = mergeHistograms(audits.map((audit) => audit.ready))
-  const figures: Partial<Figures> = { leaves: audits.reduce((sum, { leaves }) => sum + leaves, 0) }
+  const figures: Partial<Figures> = { leaves: sum(({ leaves }) => leaves) }
   if (ready.count > 0) {
     figures.readyP50Ms = ready.quantile(0.5) / 1000
     figures.readyP99Ms = ready.quantile(0.99) / 1000
   }
-  if (calls.count === 0) return figures
+  const byKind = callKinds.map((kind) => [kind, mergeHistograms(audits.map(({ calls }) => calls[kind] ?? []))] as const)
+  const acts = mergeHistograms(audits.map((audit) => audit.acts))
+  const all = mergeHistograms(byKind.map(([, latency]) => latency.snapshot()))
+  if (all.count === 0) return figures
+  for (const [kind, latency] of byKind) if (latency.count > 0) figures[`${kind}P99Ms`] = latency.quantile(0.99) / 1000
+  if (acts.count > 0)
+    Object.assign(figures, { acts: acts.count, actP50Ms: acts.quantile(0.5) / 1000, actP99Ms: acts.quantile(0.99) / 1000 })
   return {
     ...figures,
-    calls: calls.count,
-    callP50Ms: calls.quantile(0.5) / 1000,
-    callP99Ms: calls.quantile(0.99) / 1000,
-    readPositions: audits.reduce((sum, { reads }) => sum + reads, 0),
+    calls: all.count,
+    callP50Ms: all.quantile(0.5) / 1000,
+    callP99Ms: all.quantile(0.99) / 1000,
+    readPositions: sum(({ reads }) => reads),
+    receiptsHeard: sum(({ heard }) => heard.receipt),
+    typingSignals: sum(({ typing }) => typing),
+    typingHeard: sum(({ heard }) => heard.typing),
   }
 }

@@ -18,6 +18,9 @@ export interface MixedShape {
   skew: number
   readsPerSecond: number
   callsPerSecond: number
+  typingPerSecond: number
+  /** Recalls, edits and reactions. */
+  actsPerSecond: number
   /** Sessions that leave, each second; each comes back after `awayMs`. */
   leavesPerSecond: number
   awayMs: number
@@ -25,6 +28,8 @@ export interface MixedShape {
 }
 
 const groupSizeMin = 3
+/** One user in so many wants to know who is writing in his groups. */
+const typingGroupsEvery = 4
 
 class People {
   readonly clients: ClientPlan[]
@@ -46,6 +51,7 @@ class People {
         hears: [],
         convOf: (stream) => this.#heardIn[stream] ?? '',
         inboxes: [`u/${user}/msg`],
+        ...(index % typingGroupsEvery === 0 ? { optIn: ['g/+/typing'] } : {}),
         weight: (index + 1) ** -skew,
         role: 'online',
       }

@@ -25,6 +25,8 @@ export interface ClientPlan {
   convOf?: (stream: number) => string
   /** Topics that deliver on brokers where one must subscribe. */
   inboxes: string[]
+  /** What it subscribes to on a Parley, at each connect. */
+  optIn?: string[]
   /** How much of an open loop's rate falls to this client, in any unit. */
   weight: number
   /**
