@@ -2,6 +2,8 @@
  * Every setting there is: its name in Config, its environment variable, default, unit and meaning.
  * docs/configuration.md has one row for each line; a test holds the two equal.
  */
+
+import { mediaSettings } from './media-settings.js'
 import { faultsOfRedisUrl, redisUrlRule } from './redis/redis-url.js'
 import {
   addressRanges,
@@ -247,7 +249,7 @@ const limits = {
   ),
 }
 
-export const settings = { ...where, ...who, ...limits }
+export const settings = { ...where, ...who, ...limits, ...mediaSettings }
 
 export type Settings = typeof settings
 export type SettingName = keyof Settings

@@ -6,6 +6,7 @@
 import { isIPv4 } from 'node:net'
 import { Value } from 'typebox/value'
 import { type SettingName, type Settings, type SettingValue, safeSecretBytesMin, settings } from './config-settings.js'
+import { faultsOfMedia } from './media-settings.js'
 import { nearMiss } from './near-miss.js'
 import { OperatorError } from './operator-error.js'
 import type { Setting } from './setting-kinds.js'
@@ -112,7 +113,7 @@ function contradictions(config: Config): string[] {
       `PARLEY_JWT_SECRET has ${secretBytes} bytes: off loopback it must have at least ${safeSecretBytesMin}; make one with: openssl rand -base64 48`,
     )
   }
-  faults.push(...clusterFaults(config), ...portFaults(config), ...faultsOfTls(config.tlsCert, config.tlsKey))
+  faults.push(...clusterFaults(config), ...portFaults(config), ...faultsOfTls(config.tlsCert, config.tlsKey), ...faultsOfMedia(config))
   if (config.packetBytesMax < config.payloadBytesMax + packetOverheadBytes) {
     faults.push(
       `PARLEY_PACKET_BYTES_MAX is ${config.packetBytesMax}: it must be at least ${packetOverheadBytes} more than PARLEY_PAYLOAD_BYTES_MAX (${config.payloadBytesMax})`,

@@ -2,9 +2,10 @@
  * HTTP routes of plugins: what is not a method because it carries bytes. The body is handed over as it comes, of any type and size; it may
  * take as long as it needs, but not stand still. Errors are answered as everywhere else.
  */
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type ErrorCode, Refusal } from './errors.js'
 import type { Identity } from './plugin.js'
 
 /** One request on a plugin's route. */
@@ -16,6 +17,17 @@ export interface HttpExchange {
   readonly body: Readable
   /** Who sends `Authorization: Bearer`; without a valid token it throws the Refusal that is answered with 401. */
   identify(): Promise<Identity>
+}
+
+/** A refusal whose status by HTTP says more than that of its code. */
+export class HttpRefusal extends Refusal {
+  constructor(
+    readonly status: number,
+    code: ErrorCode,
+    message: string,
+  ) {
+    super(code, message)
+  }
 }
 
 export interface HttpAnswer {
@@ -58,7 +70,7 @@ export function addRoutes(app: FastifyInstance, { routes, slowMs, identify }: Ro
         exposeHeadRoute: false,
         handler: async (request, reply) => {
           const { raw } = request
-          boundPace(raw, slowMs)
+          boundPace(raw, reply.raw, slowMs)
           try {
             const { status, headers, body } = await handle({
               params: request.params,
@@ -80,7 +92,7 @@ export function addRoutes(app: FastifyInstance, { routes, slowMs, identify }: Ro
 }
 
 /** Cuts off a body that stands still, and a reader of the answer that does. */
-function boundPace(request: IncomingMessage, slowMs: number): void {
+function boundPace(request: IncomingMessage, response: ServerResponse, slowMs: number): void {
   const { socket } = request
   const moved = (): number => (request.complete ? socket.bytesWritten : socket.bytesRead)
   let [before, wasComplete] = [moved(), request.complete]
@@ -91,8 +103,7 @@ function boundPace(request: IncomingMessage, slowMs: number): void {
     before = now
     wasComplete = request.complete
   }, slowMs)
-  socket.once('close', () => clearInterval(timer))
-  request.once('close', () => clearInterval(timer))
+  response.once('close', () => clearInterval(timer))
 }
 
 async function discard(body: IncomingMessage): Promise<void> {

@@ -14,7 +14,7 @@ import type { Certificate } from './certificate.js'
 import type { Config } from './config.js'
 import { addCors } from './cors.js'
 import { errorCodes, Refusal, refuse } from './errors.js'
-import { addRoutes } from './http-route.js'
+import { addRoutes, HttpRefusal } from './http-route.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 import { createOpenApi } from './openapi.js'
@@ -95,14 +95,13 @@ function secureServers(certificate: Certificate, { config, logger }: HttpWorld):
   }
 }
 
-/** No token, or none that is valid: 401 where others are 403. */
-class Unauthenticated extends Refusal {}
+const unauthenticated = (message: string): Refusal => new HttpRefusal(401, 'forbidden', message)
 
 function sendRefusal(reply: FastifyReply, refusal: Refusal): FastifyReply {
   if (refusal.retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(refusal.retryAfterMs / 1000))
-  const isUnauthenticated = refusal instanceof Unauthenticated
-  if (isUnauthenticated) reply.header('www-authenticate', 'Bearer')
-  return reply.code(isUnauthenticated ? 401 : errorCodes[refusal.code].http).send({ error: refusal.body() })
+  const status = refusal instanceof HttpRefusal ? refusal.status : errorCodes[refusal.code].http
+  if (status === 401) reply.header('www-authenticate', 'Bearer')
+  return reply.code(status).send({ error: refusal.body() })
 }
 
 function toRefusal(error: Error & { statusCode?: number }, logger: Logger): Refusal {
@@ -134,10 +133,9 @@ function addHealth(app: FastifyInstance, { metrics, notReady }: HttpWorld): void
 
 async function identify({ headers }: FastifyRequest, plugins: PluginHost): Promise<Identity> {
   const [scheme, token] = (headers.authorization ?? '').split(' ')
-  if (scheme?.toLowerCase() !== 'bearer' || token === undefined)
-    throw new Unauthenticated('forbidden', 'send Authorization: Bearer <token>')
+  if (scheme?.toLowerCase() !== 'bearer' || token === undefined) throw unauthenticated('send Authorization: Bearer <token>')
   const identity = await plugins.authenticate(token)
-  if (identity instanceof Refusal) throw identity.code === 'forbidden' ? new Unauthenticated('forbidden', identity.message) : identity
+  if (identity instanceof Refusal) throw identity.code === 'forbidden' ? unauthenticated(identity.message) : identity
   return identity
 }
 

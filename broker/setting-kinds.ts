@@ -169,6 +169,19 @@ export function origins(wording: Wording): Setting<readonly string[]> {
   }
 }
 
+/** Types of media, with `*` for all of a kind, or all. */
+export function mediaTypes(wording: Wording): Setting<readonly string[]> {
+  return {
+    ...plain,
+    ...wording,
+    schema: Type.Array(Type.String({ pattern: '^([a-z]+|\\*)/(\\*|[a-z0-9!#$&^_.+-]{1,63})$' }), { maxItems: 100 }),
+    default: ['*/*'],
+    allowed: 'a comma list of types such as image/*,audio/ogg,application/pdf',
+    parse: (text) => text.split(',').map((type) => type.trim().toLowerCase()),
+    print: (value) => value.join(','),
+  }
+}
+
 /** Addresses and ranges of them. */
 export function addressRanges(wording: Wording): Setting<readonly string[]> {
   return {

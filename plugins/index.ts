@@ -6,6 +6,7 @@ import { createConversations } from './conversations/conversations.js'
 import { createDevices } from './devices.js'
 import { createGroups } from './groups/groups.js'
 import { limits } from './limits.js'
+import { createMedia } from './media/media.js'
 import { createMessages } from './messages.js'
 import { createPeople } from './people/people.js'
 import { createReadPositions } from './read-positions.js'
@@ -17,6 +18,7 @@ export const builtInPlugins: readonly PluginFactory[] = [
   (server) => limits(server),
   (server) => acl(server),
   createMessages,
+  createMedia,
   createGroups,
   createPeople,
   createReadPositions,

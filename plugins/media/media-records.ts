@@ -1,0 +1,123 @@
+/**
+ * What the store keeps of media, the only file that knows these keys:
+ *  - `media-objects/{id}`: an object that was uploaded.
+ *  - `media-unsettled/{id}/{hash}`: bytes that are there, or about to be, and that nobody has been seen to refer to.
+ *  - `media-refs/{id}/{conv}/{digest}`: a message that refers to an object, written before the message. The message may have been refused;
+ *    the log says.
+ *  - `media-recalls/{conv}/{seq}/{from}`: the last recall of such a message that this user sent; written before it, like a ref.
+ *  - `media-usage/{user}`: bytes that the user asked to upload today.
+ *  - `media-keys/{node}`: with which a node signs URLs.
+ */
+import { createHash } from 'node:crypto'
+import type { KeyValueStore } from '../../broker/store/store.js'
+import type { ConversationId } from '../../broker/topics.js'
+import type { ObjectName } from './object-store.js'
+
+export interface MediaObject extends ObjectName {
+  user: string
+  /** Without parameters, lower case. */
+  mime: string
+  size: number
+  name?: string
+  ts: number
+  /** Since then nobody refers to it, and nobody may begin to. */
+  doomedTs?: number
+}
+
+/** Names a send: what it stored, if anything, is found in the log. */
+export interface MediaRef {
+  conv: ConversationId
+  from: string
+  id: string
+  ts: number
+}
+
+export interface Unsettled extends ObjectName {
+  ts: number
+}
+
+export interface Usage {
+  /** Of the calendar, UTC. */
+  day: string
+  bytes: number
+}
+
+const objectKey = (id: string): string => `media-objects/${id}`
+const unsettledKey = ({ id, sha256 }: ObjectName): string => `media-unsettled/${id}/${sha256}`
+const digestOf = (from: string, id: string): string => createHash('sha256').update(`${from}\0${id}`).digest('hex').slice(0, 32)
+const refKey = (object: string, { conv, from, id }: MediaRef): string => `media-refs/${object}/${conv}/${digestOf(from, id)}`
+const recallsKey = (conv: ConversationId, seq: number): string => `media-recalls/${conv}/${seq}/`
+const usageKey = (user: string): string => `media-usage/${user}`
+const signingKey = (node: string): string => `media-keys/${node}`
+
+const encode = (record: object): Buffer => Buffer.from(JSON.stringify(record))
+/** What is read was written by `encode`, under a key of that kind. */
+const decode = <T>(value: Buffer | undefined): T | undefined => (value === undefined ? undefined : (JSON.parse(value.toString()) as T))
+
+export class MediaRecords {
+  constructor(readonly records: KeyValueStore) {}
+
+  async object(id: string): Promise<MediaObject | undefined> {
+    return decode(await this.records.get(objectKey(id)))
+  }
+
+  putObject(object: MediaObject): Promise<void> {
+    return this.records.put(objectKey(object.id), encode(object))
+  }
+
+  removeObject(id: string): Promise<void> {
+    return this.records.remove(objectKey(id))
+  }
+
+  putUnsettled(unsettled: Unsettled): Promise<void> {
+    return this.records.put(unsettledKey(unsettled), encode(unsettled))
+  }
+
+  removeUnsettled(name: ObjectName): Promise<void> {
+    return this.records.remove(unsettledKey(name))
+  }
+
+  unsettled(): AsyncIterable<Unsettled> {
+    return this.#rows('media-unsettled/')
+  }
+
+  putRef(object: string, ref: MediaRef): Promise<void> {
+    return this.records.put(refKey(object, ref), encode(ref))
+  }
+
+  removeRef(object: string, ref: MediaRef): Promise<void> {
+    return this.records.remove(refKey(object, ref))
+  }
+
+  refs(object: string): AsyncIterable<MediaRef> {
+    return this.#rows(`media-refs/${object}/`)
+  }
+
+  putRecall(recall: MediaRef, seq: number): Promise<void> {
+    return this.records.put(`${recallsKey(recall.conv, seq)}${recall.from}`, encode(recall))
+  }
+
+  recalls(conv: ConversationId, seq: number): AsyncIterable<MediaRef> {
+    return this.#rows(recallsKey(conv, seq))
+  }
+
+  async usage(user: string): Promise<Usage | undefined> {
+    return decode(await this.records.get(usageKey(user)))
+  }
+
+  putUsage(user: string, usage: Usage): Promise<void> {
+    return this.records.put(usageKey(user), encode(usage))
+  }
+
+  signingKey(node: string): Promise<Buffer | undefined> {
+    return this.records.get(signingKey(node))
+  }
+
+  putSigningKey(node: string, key: Buffer): Promise<void> {
+    return this.records.put(signingKey(node), key)
+  }
+
+  async *#rows<Row>(prefix: string): AsyncIterable<Row> {
+    for await (const { value } of this.records.entries(prefix)) yield JSON.parse(value.toString()) as Row
+  }
+}

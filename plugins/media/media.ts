@@ -1,0 +1,72 @@
+/**
+ * Media: owns the methods media.upload and media.link, and /v1/media/{id}: PUT takes what was announced, GET gives it to who may read a
+ * message that refers to it. Image, voice and file messages that name an object are checked against it before they are stored.
+ */
+import { join } from 'node:path'
+import type { Static } from 'typebox'
+import type { Config } from '../../broker/config.js'
+import { type Caller, method, type PluginFactory } from '../../broker/plugin.js'
+import { Attachments } from './attachments.js'
+import { Downloads } from './downloads.js'
+import { FileObjects } from './file-objects.js'
+import { Grants } from './grants.js'
+import { Incoming } from './incoming.js'
+import { MediaAccess } from './media-access.js'
+import { getOperation, linkParams, linkResult, putOperation, uploadParams, uploadResult } from './media-api.js'
+import { MediaRecords } from './media-records.js'
+import type { MediaWorld } from './media-world.js'
+import type { ObjectStore } from './object-store.js'
+import { S3Objects } from './s3-objects.js'
+import { Sweep } from './sweep.js'
+import { type UploadParams, Uploads } from './uploads.js'
+
+const s3TimeoutMs = 30_000
+const path = '/v1/media/:id'
+
+function objectStoreOf(config: Config, dir: string): ObjectStore | undefined {
+  const { mediaS3Endpoint: endpoint, mediaS3Bucket: bucket, mediaS3Region: region, mediaS3KeyId, mediaS3Secret } = config
+  if (endpoint !== undefined && bucket !== undefined && mediaS3KeyId !== undefined && mediaS3Secret !== undefined) {
+    return new S3Objects({ endpoint, bucket, region, accessKeyId: mediaS3KeyId, secretAccessKey: mediaS3Secret, timeoutMs: s3TimeoutMs })
+  }
+  return config.mongodbUrl === undefined ? new FileObjects(join(dir, 'objects')) : undefined
+}
+
+export const createMedia: PluginFactory = ({ config, logger, store }) => {
+  const dir = join(config.dataDir, 'media')
+  const records = new MediaRecords(store.records)
+  const world: MediaWorld = {
+    config,
+    store,
+    records,
+    access: new MediaAccess(store, records),
+    grants: new Grants(config.nodeId, records),
+    incoming: new Incoming(join(dir, `incoming-${config.nodeId}`)),
+    objects: objectStoreOf(config, dir),
+    now: () => Date.now(),
+  }
+  const uploads = new Uploads(world)
+  const downloads = new Downloads(world)
+  const sweep = new Sweep(world, logger)
+  return {
+    name: 'media',
+    start: async () => {
+      await world.incoming.start()
+      sweep.start()
+    },
+    close: () => sweep.close(),
+    prepareMessage: new Attachments(world).prepare,
+    methods: {
+      'media.upload': method(uploadParams, ({ user }: Caller, params) => uploads.announce(user, params as UploadParams), uploadResult),
+      'media.link': method(
+        linkParams,
+        ({ user }: Caller, params: Static<typeof linkParams>) => downloads.link(user, params.url),
+        linkResult,
+      ),
+    },
+    http: [
+      { method: 'PUT', path, operation: putOperation, handle: (exchange) => uploads.put(exchange) },
+      { method: 'GET', path, operation: getOperation, handle: (exchange) => downloads.get(exchange) },
+      { method: 'HEAD', path, handle: (exchange) => downloads.head(exchange) },
+    ],
+  }
+}

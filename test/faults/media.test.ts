@@ -1,0 +1,50 @@
+/** The process is killed, and the disk is full, in the middle of an upload: nothing of it stays, and what was there before is whole. */
+import { readdirSync, statSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import t from 'tap'
+import { eventually } from '../helper/eventually.js'
+import { announces, fileOf, looks, puts, uploads } from '../helper/media.js'
+import { ServerProcess, startServer, tokenOf } from '../helper/server-process.js'
+import { smallDisk } from '../helper/small-disk.js'
+import { stage } from '../helper/stage.js'
+
+const filesOf = (dir: string): string[] =>
+  readdirSync(join(dir, 'media'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ path, name }) => join(path, name))
+
+t.test('kill -9 in the middle of an upload', { timeout: 60_000 }, async (t) => {
+  const server = await startServer(t)
+  const bytes = fileOf('image/png', 1_000_000)
+  const { body } = await server.call('ann', 'media.upload', { mime: 'image/png', size: bytes.length })
+  const { upload_url, url } = body as { upload_url: string; url: string }
+  const socket = connect(server.httpPort, '127.0.0.1')
+  socket.on('error', () => socket.destroy())
+  socket.write(`PUT ${upload_url} HTTP/1.1\r\nHost: x\r\nContent-Length: ${bytes.length}\r\n\r\n`)
+  socket.write(bytes.subarray(0, 500_000))
+  await eventually(() => filesOf(server.dir).some((path) => statSync(path).size > 0))
+  await server.kill()
+  t.equal(filesOf(server.dir).length, 1, 'this is what it leaves')
+  await server.start()
+  t.same(filesOf(server.dir), [])
+  const port = server.httpPort
+  t.equal((await fetch(`http://127.0.0.1:${port}${upload_url}`, { method: 'PUT', body: bytes })).status, 201, 'the URL is still good')
+  await server.kill()
+  await new ServerProcess(t, server.dir).start().then(async (again) => {
+    const seen = await fetch(`http://127.0.0.1:${again.httpPort}${url}`, { headers: { authorization: `Bearer ${await tokenOf('ann')}` } })
+    t.ok(Buffer.from(await seen.arrayBuffer()).equals(bytes), 'what was answered survives')
+  })
+})
+
+t.test('no room on the disk', { timeout: 60_000 }, async (t) => {
+  const dir = await smallDisk(t)
+  if (dir === undefined) return
+  const s = await stage(t, { dataDir: join(dir, 'data') })
+  const small = await uploads(s, 'ann', 'image/png', fileOf('image/png', 100_000))
+  const bytes = fileOf('image/png', 8_000_000)
+  const { upload_url } = await announces(s, 'ann', { mime: 'image/png', size: bytes.length })
+  t.match(await puts(s, upload_url, bytes), { status: 503, body: { error: { code: 'unavailable' } } })
+  t.equal(filesOf(join(dir, 'data')).length, 1, 'nothing of it is left')
+  t.equal((await looks(s, 'ann', small.url)).status, 200)
+})
