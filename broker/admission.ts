@@ -3,6 +3,7 @@
  * between CONNECT and CONNACK. Fails closed, within a bounded time.
  */
 import { randomUUID } from 'node:crypto'
+import type { AddressLimits } from './address-limits.js'
 import type { Config } from './config.js'
 import type { Connection } from './connection.js'
 import { Refusal } from './errors.js'
@@ -27,6 +28,7 @@ export interface AdmissionWorld {
   hub: Hub
   plugins: PluginHost
   store: Store
+  addresses: AddressLimits
 }
 
 /** Begins the device name of a client without id. No client id has it, so nobody can come back as such a device. */
@@ -37,7 +39,7 @@ const unnamed = (): string => `${unnamedDevice}${randomUUID().slice(0, 13)}`
 const verifyMsMax = 6_000
 
 export function createAdmission(world: AdmissionWorld) {
-  const { config, logger, metrics, hub, plugins, store } = world
+  const { config, logger, metrics, hub, plugins, store, addresses } = world
 
   const refused = (connection: Connection, code: number, reason: string): number => {
     metrics.refusedConnects.inc({ reason })
@@ -60,7 +62,11 @@ export function createAdmission(world: AdmissionWorld) {
     if (username === undefined) return admitAnonymous(connection)
     const { clientId = '', clean = true } = connection.connect ?? {}
     const device = clientId || unnamed()
+    const { address } = connection.transport
+    if (addresses.loginWaitMs(address, username) > 0) return refused(connection, serverUnavailable, 'too many failed logins')
     const identity = await within(verifyMsMax, plugins.authenticate(password ?? ''))
+    if (!(identity instanceof Refusal) ? identity.user !== username : identity.code === 'forbidden')
+      addresses.loginFailed(address, username)
     if (identity instanceof Refusal) {
       return identity.code === 'unavailable'
         ? refused(connection, serverUnavailable, 'store')

@@ -10,9 +10,9 @@ import {
   choice,
   flag,
   integer,
+  integerOrOff,
   optionalText,
   origins,
-  port,
   publicKey,
   rate,
   type Setting,
@@ -60,9 +60,11 @@ const where = {
     /^[A-Za-z0-9._:%-]{1,253}$/,
     'an IP address or host name',
   ),
-  mqttPort: port(
+  mqttPort: integerOrOff(
     { env: 'PARLEY_MQTT_PORT', description: 'port for MQTT over plain TCP; 0 takes any free port; off, with TLS only, opens none' },
     1883,
+    0,
+    65_535,
   ),
   mqttsPort: integer(
     { env: 'PARLEY_MQTTS_PORT', description: 'port for MQTT over TLS, when there is a certificate; 0 takes any free port' },
@@ -171,7 +173,46 @@ const who = {
 }
 
 const limits = {
-  rateLimit: rate({ env: 'PARLEY_RATE_LIMIT', description: 'publishes of one user over all devices' }, { perSecond: 100, burst: 1000 }),
+  rateLimit: rate(
+    {
+      env: 'PARLEY_RATE_LIMIT',
+      description:
+        'publishes and calls of one user over all devices; off switches off all limits of this kind, those down to PARLEY_FAILED_LOGIN_RATE_LIMIT',
+    },
+    { perSecond: 100, burst: 1000 },
+  ),
+  groupRateLimit: rate(
+    { env: 'PARLEY_GROUP_RATE_LIMIT', description: 'messages into one group, of all its members together' },
+    { perSecond: 200, burst: 2000 },
+  ),
+  ipRateLimit: rate(
+    { env: 'PARLEY_IP_RATE_LIMIT', description: 'HTTP requests from one address, or from one /64 of IPv6' },
+    { perSecond: 500, burst: 5000 },
+  ),
+  ipConnectionsMax: integerOrOff(
+    { env: 'PARLEY_IP_CONNECTIONS_MAX', description: 'open connections from one address, or from one /64 of IPv6' },
+    10_000,
+    1,
+    10_000_000,
+  ),
+  ipConnectRateLimit: rate(
+    { env: 'PARLEY_IP_CONNECT_RATE_LIMIT', description: 'new connections from one address, or from one /64 of IPv6' },
+    { perSecond: 200, burst: 5000 },
+  ),
+  ipFailedLoginRateLimit: rate(
+    {
+      env: 'PARLEY_IP_FAILED_LOGIN_RATE_LIMIT',
+      description: 'failed logins from one address, or from one /64 of IPv6; past it nobody logs in from there',
+    },
+    { perSecond: 50, burst: 1000 },
+  ),
+  failedLoginRateLimit: rate(
+    {
+      env: 'PARLEY_FAILED_LOGIN_RATE_LIMIT',
+      description: 'failed logins of one account from one address; past it that account does not log in from there',
+    },
+    { perSecond: 1, burst: 60 },
+  ),
   payloadBytesMax: integer(
     { env: 'PARLEY_PAYLOAD_BYTES_MAX', unit: 'bytes', description: 'payload of one publish; over it is refused with `too_large`' },
     64 * kilobyte,
@@ -248,6 +289,16 @@ const limits = {
     hour,
   ),
 }
+
+/** What PARLEY_RATE_LIMIT=off switches off. */
+export const rateLimits = [
+  'groupRateLimit',
+  'ipRateLimit',
+  'ipConnectionsMax',
+  'ipConnectRateLimit',
+  'ipFailedLoginRateLimit',
+  'failedLoginRateLimit',
+] as const
 
 export const settings = { ...where, ...who, ...limits, ...mediaSettings }
 

@@ -5,7 +5,7 @@
  */
 import { isIPv4 } from 'node:net'
 import { Value } from 'typebox/value'
-import { type SettingName, type Settings, type SettingValue, safeSecretBytesMin, settings } from './config-settings.js'
+import { rateLimits, type SettingName, type Settings, type SettingValue, safeSecretBytesMin, settings } from './config-settings.js'
 import { faultsOfMedia } from './media-settings.js'
 import { nearMiss } from './near-miss.js'
 import { OperatorError } from './operator-error.js'
@@ -50,6 +50,7 @@ export function readConfig(env: Environment, overrides: Partial<Config> = {}): C
     values[name] = wrong.length === 0 ? given.value : setting.default
   }
   for (const [name, setting] of table) if (!(name in values)) values[name] = setting.default
+  if (values.rateLimit === undefined) for (const name of rateLimits) values[name] = undefined
   faults.push(...contradictions(values as Config))
   if (faults.length > 0) throw new ConfigError(faults)
   return Object.freeze(values) as Config

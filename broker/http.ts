@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type FastifyServerFactory } from 'fastify'
+import type { AddressLimits } from './address-limits.js'
 import type { AdminApi } from './admin-api.js'
 import type { Certificate } from './certificate.js'
 import type { Config } from './config.js'
@@ -20,6 +21,7 @@ import type { Metrics } from './metrics.js'
 import { createOpenApi } from './openapi.js'
 import type { Identity } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
+import type { TrustedProxies } from './trusted-proxies.js'
 
 export interface HttpWorld {
   config: Config
@@ -27,6 +29,8 @@ export interface HttpWorld {
   metrics: Metrics
   plugins: PluginHost
   admin: AdminApi
+  proxies: TrustedProxies
+  addresses: AddressLimits
   /** Undefined: no TLS. */
   certificate: Certificate | undefined
   /** Why no message can be accepted now; undefined when they can. */
@@ -69,13 +73,14 @@ export function createHttp(world: HttpWorld): FastifyInstance {
       done(refuse('invalid', 'the body is not JSON'))
     }
   })
+  addAddressLimit(app, world)
   addCors(app, world.config.allowedOrigins)
   addHealth(app, world)
   addCalls(app, world)
   addRoutes(app, {
     routes: world.plugins.httpRoutes,
     slowMs: world.config.slowClientMs,
-    identify: (request) => identify(request, world.plugins),
+    identify: (request) => identify(request, world),
   })
   addPage(app)
   return app
@@ -131,21 +136,39 @@ function addHealth(app: FastifyInstance, { metrics, notReady }: HttpWorld): void
   app.get('/metrics', async (_request, reply) => reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()))
 }
 
-async function identify({ headers }: FastifyRequest, plugins: PluginHost): Promise<Identity> {
-  const [scheme, token] = (headers.authorization ?? '').split(' ')
-  if (scheme?.toLowerCase() !== 'bearer' || token === undefined) throw unauthenticated('send Authorization: Bearer <token>')
-  const identity = await plugins.authenticate(token)
-  if (identity instanceof Refusal) throw identity.code === 'forbidden' ? unauthenticated(identity.message) : identity
-  return identity
+/** What an orchestrator asks is always answered. */
+const unlimitedPaths: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
+
+function addAddressLimit(app: FastifyInstance, { proxies, addresses }: HttpWorld): void {
+  app.addHook('onRequest', async ({ raw }) => {
+    if (unlimitedPaths.has(raw.url ?? '')) return
+    const waitMs = addresses.requestWaitMs(proxies.clientOfRequest(raw))
+    if (waitMs > 0) throw refuse('rate_limited', `too many requests from your address; try again in ${waitMs} ms`, waitMs)
+  })
 }
 
-function addCalls(app: FastifyInstance, { metrics, plugins, admin }: HttpWorld): void {
+async function identify({ headers, raw }: FastifyRequest, { plugins, proxies, addresses }: HttpWorld): Promise<Identity> {
+  const [scheme, token] = (headers.authorization ?? '').split(' ')
+  if (scheme?.toLowerCase() !== 'bearer' || token === undefined) throw unauthenticated('send Authorization: Bearer <token>')
+  const address = proxies.clientOfRequest(raw)
+  const waitMs = addresses.loginWaitMs(address, '')
+  if (waitMs > 0) throw refuse('rate_limited', `too many failed logins from your address; try again in ${waitMs} ms`, waitMs)
+  const identity = await plugins.authenticate(token)
+  if (!(identity instanceof Refusal)) return identity
+  if (identity.code !== 'forbidden') throw identity
+  addresses.loginFailed(address, '')
+  throw unauthenticated(identity.message)
+}
+
+function addCalls(app: FastifyInstance, world: HttpWorld): void {
+  const { metrics, plugins, admin } = world
   const openApi = createOpenApi(plugins.methods, admin.calls, plugins.httpRoutes)
   app.get('/v1/openapi.json', () => openApi)
   app.post<{ Params: { method: string } }>('/v1/rpc/:method', { onRequest: boundBody }, async (request, reply) => {
-    const { user } = await identify(request, plugins)
+    const { user } = await identify(request, world)
     if (user === '') throw refuse('forbidden', 'the token names no user')
-    const result = await plugins.call(request.params.method, { user, device: '' }, request.body ?? {})
+    const caller = { user, device: '' }
+    const result = plugins.authorizeCall(caller) ?? (await plugins.call(request.params.method, caller, request.body ?? {}))
     metrics.rpcCalls.inc({ result: result instanceof Refusal ? result.code : 'ok' })
     return result instanceof Refusal ? sendRefusal(reply, result) : result
   })
@@ -155,7 +178,7 @@ function addCalls(app: FastifyInstance, { metrics, plugins, admin }: HttpWorld):
       url: `/v1/admin${path}`,
       onRequest: boundBody,
       handler: async (request) => {
-        const identity = await identify(request, plugins)
+        const identity = await identify(request, world)
         if (!identity.admin) throw refuse('forbidden', 'this needs a token whose scope is admin')
         return handle(request.params, request.body ?? {})
       },

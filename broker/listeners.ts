@@ -8,12 +8,13 @@ import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createServer as createTlsServer, TLSSocket } from 'node:tls'
 import { WebSocketServer } from 'ws'
+import type { AddressLimits } from './address-limits.js'
 import type { Certificate } from './certificate.js'
 import type { Config } from './config.js'
 import type { Logger } from './logger.js'
 import { awaitProxyHeader } from './proxy-greeting.js'
 import { createWebSocketTransport, SocketTransport, type Transport } from './transport.js'
-import { TrustedProxies } from './trusted-proxies.js'
+import type { TrustedProxies } from './trusted-proxies.js'
 
 const tcpKeepAliveMs = 60_000
 const subprotocols = ['mqtt', 'mqttv3.1']
@@ -35,22 +36,34 @@ export interface ListenersOptions {
   http: HttpServer
   /** Undefined: no TLS. */
   certificate: Certificate | undefined
+  proxies: TrustedProxies
+  addresses: AddressLimits
   connections(): number
+  /** A connection was turned away because there are too many from its address. */
+  refused(address: string): void
   accept(transport: Transport): void
 }
 
 export async function listen(options: ListenersOptions): Promise<Listeners> {
-  const { config, logger, certificate, accept } = options
-  const proxies = new TrustedProxies(config.trustedProxies)
+  const { config, logger, certificate, accept, proxies, addresses, refused } = options
   let isStopped = false
   const isFull = (): boolean => isStopped || options.connections() >= config.connectionsMax
+  const admits = (socket: Duplex, address: string): boolean => {
+    if (addresses.admits(socket, address)) return true
+    refused(address)
+    return false
+  }
   const doors: Server[] = []
   const open = async (port: number, enter: Enter): Promise<number> => {
     const door = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs }, (socket) => {
       const peer = socket.remoteAddress ?? ''
+      const greeted = (address: string): void => {
+        if (admits(socket, address)) enter(socket, address)
+        else socket.destroy()
+      }
       if (isFull()) socket.destroy()
-      else if (!proxies.has(peer)) enter(socket, peer)
-      else awaitProxyHeader(socket, { logger, timeoutMs: config.connectTimeoutMs, greeted: (address) => enter(socket, address) })
+      else if (!proxies.has(peer)) greeted(peer)
+      else awaitProxyHeader(socket, { logger, timeoutMs: config.connectTimeoutMs, greeted })
     })
     // Also bounds those that are not yet connections, as their handshake is going on.
     door.maxConnections = config.connectionsMax
@@ -64,7 +77,7 @@ export async function listen(options: ListenersOptions): Promise<Listeners> {
     for (const door of doors) door.close()
     ws.close()
   }
-  const ws = acceptWebSockets(options, proxies, isFull)
+  const ws = acceptWebSockets(options, admits, isFull)
   try {
     const tls = certificate === undefined ? undefined : handshakes(certificate, options, isFull)
     return {
@@ -105,8 +118,8 @@ function handshakes(certificate: Certificate, { config, logger, accept }: Listen
 }
 
 function acceptWebSockets(
-  { config, logger, http, accept }: ListenersOptions,
-  proxies: TrustedProxies,
+  { config, logger, http, accept, proxies }: ListenersOptions,
+  admits: (socket: Duplex, address: string) => boolean,
   isFull: () => boolean,
 ): WebSocketServer {
   const server = new WebSocketServer({
@@ -115,20 +128,20 @@ function acceptWebSockets(
     perMessageDeflate: false,
     handleProtocols: (offered) => subprotocols.find((name) => offered.has(name)) ?? false,
   })
+  // Behind a proxy a request says whose it is, and its connection may carry those of many.
+  http.on('connection', (socket: Socket) => {
+    const peer = socket.remoteAddress ?? ''
+    if (!proxies.has(peer) && !admits(socket, peer)) socket.destroy()
+  })
   http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', (error) => logger.debug({ err: error }, 'WebSocket upgrade failed'))
     const refusal = isFull() ? '503 Service Unavailable' : refusalOf(request, socket, config)
     if (refusal !== undefined) return refuseUpgrade(socket, refusal)
-    const address = proxies.clientOf(request.socket.remoteAddress ?? '', headerOf(request, 'x-forwarded-for'))
+    const address = proxies.clientOfRequest(request)
+    if (proxies.has(request.socket.remoteAddress ?? '') && !admits(socket, address)) return refuseUpgrade(socket, '429 Too Many Requests')
     server.handleUpgrade(request, socket, head, (client) => accept(createWebSocketTransport(client, address)))
   })
   return server
-}
-
-/** All lines of a header that may be there more than once. */
-function headerOf({ headers }: IncomingMessage, name: string): string | undefined {
-  const value = headers[name]
-  return Array.isArray(value) ? value.join(',') : value
 }
 
 /** The HTTP server has let go of this socket: a client that never closes its end would keep it, and the server from ending. */

@@ -108,6 +108,14 @@ export class PluginHost {
     return undefined
   }
 
+  authorizeCall(caller: Caller): Refusal | undefined {
+    for (const plugin of this.#plugins) {
+      const refusal = plugin.authorizeCall?.(caller)
+      if (refusal !== undefined) return refusal
+    }
+    return undefined
+  }
+
   async authorizeDirect(from: string, to: string): Promise<Refusal | undefined> {
     for (const plugin of this.#plugins) {
       const refusal = await plugin.authorizeDirect?.(from, to)

@@ -105,6 +105,8 @@ export interface Plugin {
   authenticate?(token: string): Promise<Identity | Refusal | undefined>
   /** Every publish of a client, before its route is called. Synchronous: it is on the hot path. */
   authorizePublish?(caller: Caller, publish: Publish): Refusal | undefined
+  /** Every call by HTTP. One by MQTT is a publish. */
+  authorizeCall?(caller: Caller): Refusal | undefined
   /**
    * May `from` write to `to`? Asked when their conversation is first used, again after `log.conversations.changed` and from
    * time to time; never for each message.

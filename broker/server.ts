@@ -4,6 +4,7 @@
  */
 import { addMembers, createGroup, type GroupWorld, removeMembers } from '../plugins/groups/groups.js'
 import { builtInPlugins } from '../plugins/index.js'
+import { AddressLimits } from './address-limits.js'
 import { createAdminApi } from './admin-api.js'
 import { createAdmission, ensureUser } from './admission.js'
 import { AedesAdapter } from './aedes-adapter.js'
@@ -31,6 +32,7 @@ import { Signals } from './signals.js'
 import { createLmdbStore } from './store/lmdb/lmdb-store.js'
 import type { Store } from './store/store.js'
 import { TopicCache } from './topic-cache.js'
+import { TrustedProxies } from './trusted-proxies.js'
 import { createWillPublisher } from './will.js'
 
 /** Settings as in docs/configuration.md, by their names in code; what is left out has its default. Environment variables are not read. */
@@ -161,6 +163,8 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   await adapter.listen()
   undo.push(() => adapter.close())
 
+  const proxies = new TrustedProxies(config.trustedProxies)
+  const addresses = new AddressLimits(config)
   const connections = new Set<Connection>()
   const deadlines = new Deadlines()
   undo.push(async () => deadlines.stop())
@@ -171,7 +175,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     hub,
     plugins,
     adapter,
-    admit: createAdmission({ config, logger, metrics, hub, plugins, store }),
+    admit: createAdmission({ config, logger, metrics, hub, plugins, store, addresses }),
     deadlines,
     topics: new TopicCache(),
     onClosed(connection) {
@@ -187,6 +191,8 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     logger,
     metrics,
     plugins,
+    proxies,
+    addresses,
     certificate,
     notReady: createReadiness({ log, store, isDraining: () => isDraining }),
     admin: createAdminApi({
@@ -208,7 +214,13 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     logger,
     http: http.server,
     certificate,
+    proxies,
+    addresses,
     connections: () => connections.size,
+    refused(address) {
+      metrics.refusedConnects.inc({ reason: 'too many from one address' })
+      logger.debug({ address }, 'a connection was turned away: there are too many from its address')
+    },
     accept(transport) {
       metrics.connections[transport.kind].inc()
       connections.add(new Connection(transport, world))

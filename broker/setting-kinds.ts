@@ -57,9 +57,9 @@ export function integer(wording: Wording, fallback: number, from: number, to: nu
   }
 }
 
-/** A TCP port; `off` is undefined. */
-export function port(wording: Wording, fallback: number): Setting<number | undefined> {
-  const number = integer(wording, fallback, 0, 65_535)
+/** `off` is undefined. */
+export function integerOrOff(wording: Wording, fallback: number, from: number, to: number): Setting<number | undefined> {
+  const number = integer(wording, fallback, from, to)
   return {
     ...number,
     optional: true,

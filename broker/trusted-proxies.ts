@@ -2,6 +2,7 @@
  * The proxies whose word about a client's address is believed: those of PARLEY_TRUSTED_PROXIES. The word of anybody else
  * is worth nothing, since everybody can send a header.
  */
+import type { IncomingMessage } from 'node:http'
 import { BlockList, isIP } from 'node:net'
 
 export const trustedProxiesMax = 100
@@ -43,6 +44,12 @@ export class TrustedProxies {
     }
     return client
   }
+
+  /** The same, of a request as Node has it. */
+  clientOfRequest({ socket, headers }: IncomingMessage): string {
+    const forwardedFor = headers['x-forwarded-for']
+    return this.clientOf(socket.remoteAddress ?? '', Array.isArray(forwardedFor) ? forwardedFor.join(',') : forwardedFor)
+  }
 }
 
 /** A phrase that says what is wrong with a range, if anything. */
@@ -62,7 +69,7 @@ function partsOf(range: string): { address: string; prefix: number; family: 'ipv
 }
 
 /** An IPv4 peer of a socket that listens on both has an address such as ::ffff:10.0.0.1. */
-function plainAddress(address: string): string {
+export function plainAddress(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
   return mapped?.[1] ?? address
 }

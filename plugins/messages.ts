@@ -11,6 +11,7 @@ import { Refusal, refuse } from '../broker/errors.js'
 import type { Operation, Plan } from '../broker/operation.js'
 import { faultOfEdit, type Message, messageIdOf, parseMessage, referringTypes } from '../broker/payloads.js'
 import type { Caller, PluginFactory, RoutedPublish } from '../broker/plugin.js'
+import { bucketsOf, type RateBuckets } from '../broker/rate-buckets.js'
 import type { LogEntry, Retransmit } from '../broker/store/store.js'
 import { type ConversationId, directConversation, groupConversation, isGroup } from '../broker/topics.js'
 
@@ -63,6 +64,12 @@ function joined(a: Buffer, b: Buffer): Buffer {
   return both
 }
 
+/** What the configuration says of messages. */
+interface Rules {
+  recallMs: number
+  groupRate: RateBuckets | undefined
+}
+
 class Send implements Operation {
   readonly from: string
   readonly device: string
@@ -74,12 +81,12 @@ class Send implements Operation {
   readonly #publish: RoutedPublish
   readonly #message: Message
   readonly #tail: Buffer
-  readonly #recallMs: number
+  readonly #rules: Rules
   readonly conv: ConversationId
 
-  constructor(publish: RoutedPublish, { conv, prefix }: Lane, message: Message, recallMs: number) {
+  constructor(publish: RoutedPublish, { conv, prefix }: Lane, message: Message, rules: Rules) {
     const { caller } = publish
-    this.#recallMs = recallMs
+    this.#rules = rules
     this.conv = conv
     this.from = caller.user
     this.device = caller.device
@@ -108,7 +115,13 @@ class Send implements Operation {
     if (this.#message.mentionsAll && !isModerator(group, this.from))
       return refuse('forbidden', '@all is for the owner and admins of a group')
     const refusal = this.#message.target === undefined ? undefined : this.#judgeTarget(state, target)
-    return refusal ?? { tail: this.#tail, effects: noEffects }
+    return refusal ?? this.#judgeRate() ?? { tail: this.#tail, effects: noEffects }
+  }
+
+  /** Of what members may write: an outsider cannot use up the rate of a group. */
+  #judgeRate(): Refusal | undefined {
+    const waitMs = isGroup(this.conv) ? (this.#rules.groupRate?.take(this.conv) ?? 0) : 0
+    return waitMs > 0 ? refuse('rate_limited', `too many messages into ${this.conv}; try again in ${waitMs} ms`, waitMs) : undefined
   }
 
   #judgeTarget(state: Conversation, target: LogEntry | undefined): Refusal | undefined {
@@ -125,8 +138,8 @@ class Send implements Operation {
     if (target.from === this.from) {
       if (type === 'edit') return faultOfEdit(referred.type, this.#message.newBody)
       const sinceMs = Date.now() - target.ts
-      if (sinceMs <= this.#recallMs) return undefined
-      return refuse('forbidden', `message ${target.seq} is ${sinceMs} ms old: it can be recalled for ${this.#recallMs} ms`)
+      if (sinceMs <= this.#rules.recallMs) return undefined
+      return refuse('forbidden', `message ${target.seq} is ${sinceMs} ms old: it can be recalled for ${this.#rules.recallMs} ms`)
     }
     return refuse(
       'forbidden',
@@ -157,6 +170,7 @@ function retransmitOf({ caller, topic, payload, packetId }: RoutedPublish): Retr
 }
 
 export const createMessages: PluginFactory = ({ log, config, preparerOf }) => {
+  const rules: Rules = { recallMs: config.recallMs, groupRate: bucketsOf(config.groupRateLimit) }
   const senders = new WeakMap<Caller, Sender>()
   const senderOf = (publish: RoutedPublish): Sender => {
     let sender = senders.get(publish.caller)
@@ -193,7 +207,7 @@ export const createMessages: PluginFactory = ({ log, config, preparerOf }) => {
       if (publish.retain) throw refuse('invalid', 'a chat message cannot be retained: it is kept for ever anyway')
       const sender = senderOf(publish)
       const message = parseMessage(publish.payload)
-      const operation = new Send(publish, sender.lane, message, config.recallMs)
+      const operation = new Send(publish, sender.lane, message, rules)
       const bytes = publish.payload.length + 256
       const prepare = preparerOf(message.type)
       if (prepare === undefined && sender.held === undefined) return log.submit(operation, bytes)

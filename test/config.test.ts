@@ -38,6 +38,12 @@ t.test('without any setting everything has its default', async (t) => {
     topics: [],
     allowedOrigins: [],
     rateLimit: { perSecond: 100, burst: 1000 },
+    groupRateLimit: { perSecond: 200, burst: 2000 },
+    ipRateLimit: { perSecond: 500, burst: 5000 },
+    ipConnectionsMax: 10_000,
+    ipConnectRateLimit: { perSecond: 200, burst: 5000 },
+    ipFailedLoginRateLimit: { perSecond: 50, burst: 1000 },
+    failedLoginRateLimit: { perSecond: 1, burst: 60 },
     payloadBytesMax: 65_536,
     packetBytesMax: 262_144,
     connectBytesMax: 8192,
@@ -76,6 +82,10 @@ t.test('every setting is read from its variable, and what is printed can be read
   t.same(config.allowedOrigins, ['https://a.example', 'http://localhost:3000'])
   t.equal(config.topics.length, 2)
   t.equal(readConfig({ PARLEY_RATE_LIMIT: 'off' }).rateLimit, undefined)
+  const off = readConfig({ PARLEY_RATE_LIMIT: 'off', PARLEY_IP_CONNECTIONS_MAX: '5' })
+  t.equal(off.ipConnectionsMax, undefined, 'off switches off what belongs to it')
+  t.equal(off.groupRateLimit, undefined)
+  t.equal(readConfig({ PARLEY_IP_CONNECTIONS_MAX: 'off' }).ipConnectionsMax, undefined)
   t.same(readConfig({ PARLEY_RATE_LIMIT: '100/s burst 1000' }).rateLimit, { perSecond: 100, burst: 1000 })
   const printed = Object.fromEntries(
     table.filter(([name]) => config[name] !== undefined).map(([name, setting]) => [setting.env, setting.print(config[name])]),

@@ -107,6 +107,14 @@ t.test('an oversized publish uses up the rate', async (t) => {
   t.equal(send('alice', 'phone', 11)?.code, 'rate_limited')
 })
 
+t.test('calls by HTTP and publishes use up the same rate', async (t) => {
+  const plugin = createLimits(readConfig({ PARLEY_RATE_LIMIT: '1/s burst 2' }), () => 0)
+  const alice = { user: 'alice', device: '' }
+  t.equal(plugin.authorizeCall?.(alice), undefined)
+  t.equal(plugin.authorizePublish?.({ user: 'alice', device: 'phone' }, publish()), undefined)
+  t.match(plugin.authorizeCall?.(alice)?.body(), { code: 'rate_limited', retry_after_ms: 1000 })
+})
+
 t.test('the plugin runs on the real clock', async (t) => {
   const plugin = limits({ config: readConfig({ PARLEY_RATE_LIMIT: '0.01/s burst 1' }) })
   t.equal(plugin.authorizePublish?.({ user: 'a', device: 'd' }, publish()), undefined)

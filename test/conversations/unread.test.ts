@@ -81,11 +81,11 @@ async function compare(actor: Actor, observer: Observer, why: string): Promise<s
 
 t.test('unread is what an observer counts', async (t) => {
   const { below } = seeded(t)
-  const any = <Item>(items: readonly Item[]): Item => items[below(items.length)] as Item
+  const oneOf = <Item>(items: readonly Item[]): Item => items[below(items.length)] as Item
   const s: Stage = await stage(t)
   const devices = new Map<string, Actor[]>()
   for (const user of users) devices.set(user, [await s.actor(user), await s.actor(user, { device: 'web' })])
-  const deviceOf = (user: string): Actor => any(devices.get(user) as Actor[])
+  const deviceOf = (user: string): Actor => oneOf(devices.get(user) as Actor[])
   const observer = new Observer()
   for (const group of groups) {
     await deviceOf('alice').calls('group.create', { group: group.slice(2), members: ['bob'] })
@@ -104,9 +104,9 @@ t.test('unread is what an observer counts', async (t) => {
     const kind = below(6)
     const seq = observer.said(conv, user)
     let sent: string | Json = 'hi'
-    if (kind === 0 && own.length > 0) sent = { type: 'edit', body: { seq: any(own).seq, body: 'better' } }
-    else if (kind === 1 && own.length > 0) sent = { type: 'recall', body: { seq: any(own).seq } }
-    else if (kind === 2 && own.length > 0) sent = { type: 'reaction', body: { seq: any(own).seq, emoji: '👍', on: true } }
+    if (kind === 0 && own.length > 0) sent = { type: 'edit', body: { seq: oneOf(own).seq, body: 'better' } }
+    else if (kind === 1 && own.length > 0) sent = { type: 'recall', body: { seq: oneOf(own).seq } }
+    else if (kind === 2 && own.length > 0) sent = { type: 'reaction', body: { seq: oneOf(own).seq, emoji: '👍', on: true } }
     else texts.push({ seq, from: user })
     await deviceOf(user).sends(addressOf(user, conv), sent)
   }
@@ -137,18 +137,18 @@ t.test('unread is what an observer counts', async (t) => {
 
   const faults: string[] = []
   for (let step = 0; step < steps && faults.length === 0; step++) {
-    const conv = any(convs)
+    const conv = oneOf(convs)
     const members = [...observer.membersOf(conv)]
     const kind = below(10)
-    if (kind < 5) await say(any(members), conv)
-    else if (kind < 7) await read(any(members), conv)
-    else if (kind === 7) await comeOrGo(any(['bob', 'carol', 'dave']), any(groups))
+    if (kind < 5) await say(oneOf(members), conv)
+    else if (kind < 7) await read(oneOf(members), conv)
+    else if (kind === 7) await comeOrGo(oneOf(['bob', 'carol', 'dave']), oneOf(groups))
     else {
-      const user = any(users)
+      const user = oneOf(users)
       // Somebody writes between what he reads and his list; on one device, so that the order is known.
       if (kind === 8) await read(user, conv)
       const others = members.filter((one) => one !== user)
-      const writer = others.length === 0 ? undefined : deviceOf(any(others))
+      const writer = others.length === 0 ? undefined : deviceOf(oneOf(others))
       const writing = writer === undefined ? [] : Array.from({ length: below(4) }, () => text(writer, conv))
       faults.push(...(await compare(deviceOf(user), observer, `step ${step}`)))
       await Promise.all(writing)

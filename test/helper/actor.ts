@@ -177,7 +177,7 @@ export class Actor {
     const { id, body } = await this.#send(conv, message, qos)
     const { error, ...rest } = body as Json & { error?: { code: string; message: string } }
     assert.equal(error?.code, code, `${this.name} on ${conv}: ${JSON.stringify(body)}`)
-    assert.deepEqual(Object.keys(error ?? {}).sort(), ['code', 'message'])
+    assert.deepEqual(Object.keys(error ?? {}).sort(), ['code', 'message', ...(code === 'rate_limited' ? ['retry_after_ms'] : [])])
     assert.match(error?.message ?? '', /\S/)
     assert.deepEqual(rest, id === undefined ? { topic: `${conv}/msg` } : { id, topic: `${conv}/msg` })
     return error?.message ?? ''
