@@ -1,5 +1,5 @@
 /**
- * Does the faults of the schedule, and takes them back. Server faults wait for each other; a client fault takes some
+ * Does the faults of the schedule, and takes them back. Server faults wait for each other, and for people to be back; a client fault takes some
  * clients by chance and, where it lasts, gives them back after its time. `heal` ends whatever is still going on.
  */
 import { setTimeout as delay } from 'node:timers/promises'
@@ -31,6 +31,8 @@ const hourMs = 3_600_000
 const pauseMsMax = 30_000
 const shareMax = 0.06
 const retryMs = 100
+/** How long is waited for people to be back after a fault of a server. */
+const backMsMax = 20_000
 
 export class Inflictor {
   readonly done = new Map<FaultKind, number>()
@@ -38,6 +40,7 @@ export class Inflictor {
   readonly #changes: Changes
   /** The last server fault: one after the other. */
   #servers: Promise<unknown> = Promise.resolve()
+  #isServerInTrouble = false
   readonly #lasting = new Set<NodeJS.Timeout>()
   readonly #twins = new Set<VirtualClient>()
   #trouble = ''
@@ -64,6 +67,7 @@ export class Inflictor {
    * what a server could not do, be it only to come up again.
    */
   async heal(): Promise<string> {
+    this.#isServerInTrouble = true
     for (const timer of this.#lasting) clearTimeout(timer)
     this.#lasting.clear()
     for (const twin of this.#twins) twin.stop()
@@ -155,7 +159,7 @@ export class Inflictor {
     people: (random) => this.#lasts(this.#changes.people(random), random),
   }
 
-  #clusterAction(kind: FaultKind): ((random: Random) => string) | undefined {
+  #clusterAction(kind: FaultKind): ((random: Random) => string | undefined) | undefined {
     const act = clusterActs[kind]
     const { deployment, runMs } = this.#world
     const { backing, nodes } = deployment
@@ -164,16 +168,26 @@ export class Inflictor {
     return (random) => this.#server(random, (node) => act(world, node, random))
   }
 
-  #server(random: Random, act: (node: Deployment['nodes'][number]) => Promise<unknown>): string {
+  /** undefined while another one is not over: it is done when that is. */
+  #server(random: Random, act: (node: Deployment['nodes'][number]) => Promise<unknown>): string | undefined {
+    if (this.#isServerInTrouble) return undefined
     const { deployment, clientWorld } = this.#world
     const node = pick(random, deployment.nodes)
-    this.#servers = this.#servers.then(async () => {
-      if (this.#trouble !== '') return
-      const fromMs = clientWorld.recorder.ms
-      await act(node).catch(this.#note)
-      clientWorld.recorder.write({ event: 'outage', node: node.name, fromMs, toMs: clientWorld.recorder.ms })
-    })
+    const fromMs = clientWorld.recorder.ms
+    this.#isServerInTrouble = true
+    this.#servers = act(node)
+      .catch(this.#note)
+      .then(() => clientWorld.recorder.write({ event: 'outage', node: node.name, fromMs, toMs: clientWorld.recorder.ms }))
+    void this.#servers.then(() => this.#whenInUse())
     return node.name
+  }
+
+  /** The next fault of a server waits until people are back, which takes its time on a busy machine. */
+  async #whenInUse(): Promise<void> {
+    const deadlineMs = performance.now() + backMsMax
+    const isInUse = (): boolean => this.#world.clients.filter(({ isUp }) => isUp).length >= this.#world.clients.length / 2
+    while (!isInUse() && performance.now() < deadlineMs) await delay(retryMs)
+    this.#isServerInTrouble = this.#trouble !== ''
   }
 
   /** Of those who are connected: what is done to others is no fault. */
