@@ -80,6 +80,24 @@ t.test('what other nodes write is followed: the next append does not lose', asyn
   t.equal(store.of(direct).at(-1)?.seq, 11)
 })
 
+t.test('a client sends again over another node, and that is heard of while this one decides: stored once', async (t) => {
+  const store = sharedStore()
+  const { writer, outcomes, send } = createWriter(store)
+  send(direct, 'alice', 'a1')
+  await eventually(() => outcomes.length === 1)
+  let finds = 0
+  store.afterFind = () => {
+    if (finds++ > 0) return
+    const entry = { ...entryOf(2, 'alice', 'a2'), payload: Buffer.from('{"from":"alice","id":"a2"}') }
+    store.write({ conv: direct, entries: [entry], effects: [] })
+    writer.conversations.learn(direct, entry, [])
+  }
+  send(direct, 'alice', 'a2')
+  await eventually(() => outcomes.length === 2)
+  t.match(outcomes.at(-1), { kind: 'duplicate', seq: 2 })
+  t.same(idsOf(store, direct), ['alice a1', 'alice a2'])
+})
+
 t.test('members that another node lets in and puts out are known', async (t) => {
   const store = sharedStore()
   store.write({ conv: team, entries: [entryOf(1)], effects: [groupEffect, memberEffect('alice')] })

@@ -22,6 +22,7 @@ export class FaultyStore {
   /** Called before each append: what it throws is what the append rejects with. */
   beforeAppend: (batch: readonly ConversationAppend[]) => void | Promise<void> = () => undefined
   beforeFind: () => void | Promise<void> = () => undefined
+  afterFind: () => void | Promise<void> = () => undefined
   beforeHeads: () => void | Promise<void> = () => undefined
   beforeRead: () => void | Promise<void> = () => undefined
   /** The append is done, and its promise rejects all the same. */
@@ -59,7 +60,9 @@ export class FaultyStore {
       },
       findSentAll: async (keys) => {
         await this.beforeFind()
-        return keys.map((key) => this.#find(key))
+        const found = keys.map((key) => this.#find(key))
+        await this.afterFind()
+        return found
       },
       findRetransmit: async () => undefined,
     }
