@@ -63,6 +63,7 @@ export class LmdbMessageLog implements MessageLog {
   /** The record of the append in progress. */
   #arena = new ByteWriter(arenaBytesMin)
   #last: Promise<unknown> = Promise.resolve()
+  #working = 0
   /** Records that are durable, and have still to be done to the directory before anybody may see them. */
   #owed: Owed[] = []
   #settling: Promise<void> | undefined
@@ -94,14 +95,16 @@ export class LmdbMessageLog implements MessageLog {
     void this.#settle()
   }
 
+  /** With nothing under way the write has begun when this returns, so that the caller can do other things meanwhile. */
   append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
     return this.#inTurn(() => this.#append(batch))
   }
 
-  /** Between appends. */
-  #inTurn<T>(work: () => T | Promise<T>): Promise<T> {
-    const worked = this.#last.then(work)
-    this.#last = worked.then(done, done)
+  /** One after the other; at once when nothing is under way. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const worked = this.#working++ === 0 ? work() : this.#last.then(work)
+    const over = (): void => void this.#working--
+    this.#last = worked.then(over, over)
     return worked
   }
 
@@ -109,7 +112,7 @@ export class LmdbMessageLog implements MessageLog {
     this.#environment.assertWritable()
     if (!this.#journal.isInPlace) throw new StoreUnavailable('the journal was removed or replaced while it was open; restart the server')
     const bytes = checkedBytes(batch)
-    await this.#pay()
+    if (this.#owed.length > 0) await this.#pay()
     if (this.#recent.isFull) await this.#settle()
     if (this.#recent.isFull) throw new StoreUnavailable('there is no room to move the journal into the tables')
     const conflicts: ConversationId[] = []
@@ -216,9 +219,9 @@ export class LmdbMessageLog implements MessageLog {
 
   /** Journal files are not used again, and go as soon as all their records are in the tables. */
   async scrub(): Promise<void> {
-    await this.#inTurn(() => this.#journal.retire())
+    await this.#inTurn(async () => this.#journal.retire())
     while (this.#journal.hasRetired) {
-      const settled = await this.#inTurn(() => (this.#recent.isEmpty && this.#owed.length === 0 ? this.#journal.number : undefined))
+      const settled = await this.#inTurn(async () => (this.#recent.isEmpty && this.#owed.length === 0 ? this.#journal.number : undefined))
       if (settled === undefined) await this.#settleNow()
       else {
         await this.#environment.commit(() => putReleased(this.#tables.journal, settled))
