@@ -2,12 +2,16 @@
  * The admin API under /v1/admin, for the application's own backend: users, groups, members, tokens, sessions. Every call needs a
  * token whose scope is `admin`; http.ts has checked that.
  */
+import type { Readable } from 'node:stream'
 import { type Static, type TSchema, Type } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { ensureUser } from './admission.js'
 import type { Config } from './config.js'
+import { endSessions } from './end-sessions.js'
 import { refuse } from './errors.js'
+import type { Forget } from './forget.js'
 import type { Hub } from './hub.js'
+import { isKnown } from './known-user.js'
 import { idSchema } from './payloads.js'
 import { describeFault } from './plugin-host.js'
 import type { Store } from './store/store.js'
@@ -15,7 +19,7 @@ import { mintToken } from './token.js'
 import { idRule, isId } from './topics.js'
 
 export interface AdminCall {
-  method: 'POST' | 'DELETE'
+  method: 'GET' | 'POST' | 'DELETE'
   path: string
   /** Of the body. */
   schema: TSchema
@@ -39,8 +43,9 @@ export interface AdminWorld {
   hub: Hub
   store: Store
   groups: AdminGroups
-  /** Ends a session and forgets all of it. */
-  forget(user: string, device: string): Promise<void>
+  forget: Forget
+  erase(user: string): Promise<{ user: string; done: boolean }>
+  exportUser(user: string): Promise<Readable>
   now(): number
 }
 
@@ -68,6 +73,8 @@ const tokenSchema = Type.Object(
 const sessionsSchema = Type.Object({ revoke: Type.Optional(Type.Boolean()) }, strict)
 
 const mintedSchema = Type.Object({ user: idSchema, token: Type.String(), expires_ts: Type.Integer() })
+const emptySchema = Type.Object({}, strict)
+const erasedSchema = Type.Object({ user: idSchema, done: Type.Boolean() })
 const endedSchema = Type.Object({ ended: Type.Integer(), revoked: Type.Boolean() })
 
 function call<S extends TSchema>(
@@ -92,18 +99,17 @@ function call<S extends TSchema>(
   }
 }
 
-export function createAdminApi({ config, hub, store, groups, forget, now }: AdminWorld): AdminApi {
-  const endSessions = async (user: string): Promise<number> => {
-    const devices = new Set((await store.sessions.list(user)).map(({ device }) => device))
-    for (const { device } of hub.sessionsOf(user)) devices.add(device)
-    for (const device of devices) await forget(user, device)
-    return devices.size
+export function createAdminApi(world: AdminWorld): AdminApi {
+  const { config, store, groups, now } = world
+  const ensureNew = async (user: string): Promise<void> => {
+    await ensureUser(store, user)
+    if (!(await isKnown(store.directory, user))) throw refuse('conflict', `the user ${user} was erased: an id is not used again`)
   }
   return {
     calls: [
       call('POST', '/users', newUsersSchema, usersSchema, async (_params, body) => {
         const users = 'user' in body ? [body.user] : body.users
-        await Promise.all(users.map((user) => ensureUser(store, user)))
+        await Promise.all(users.map((user) => ensureNew(user)))
         return { users }
       }),
       call('POST', '/groups', groupSchema, Type.Object({ group: idSchema, seq: Type.Integer() }), (_params, { owner, ...params }) =>
@@ -117,7 +123,7 @@ export function createAdminApi({ config, hub, store, groups, forget, now }: Admi
       })),
       call('POST', '/tokens', tokenSchema, mintedSchema, async (_params, { user, ttl_seconds: expiresInSeconds = ttlSecondsDefault }) => {
         if (config.jwtSecret === undefined) throw refuse('forbidden', 'tokens come from your issuer: Parley has no key to sign one with')
-        await ensureUser(store, user)
+        await ensureNew(user)
         const { jwtIssuer: issuer, jwtAudience: audience } = config
         return {
           user,
@@ -131,8 +137,12 @@ export function createAdminApi({ config, hub, store, groups, forget, now }: Admi
         if (record === undefined) throw refuse('not_found', `there is no user ${user}`)
         // Tokens of this very second are revoked too: what was issued before cannot be told from what comes after.
         if (revoke) await store.directory.putUser({ ...record, tokensFrom: Math.floor(now() / 1000) + 1 })
-        return { ended: await endSessions(user), revoked: revoke }
+        return { ended: await endSessions(world, user), revoked: revoke }
       }),
+      call('DELETE', '/users/:id', emptySchema, erasedSchema, ({ id }) => world.erase(id as string)),
+      call('GET', '/users/:id/export', emptySchema, Type.String({ description: 'lines of JSON' }), ({ id }) =>
+        world.exportUser(id as string),
+      ),
     ],
   }
 }

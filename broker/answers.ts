@@ -7,6 +7,7 @@ import type { LogWriterOptions } from './log-writer.js'
 import type { Operation } from './operation.js'
 import type { Effect, LogEntry } from './store/store.js'
 import { tailOf } from './stored-form.js'
+import { isTombstone } from './tombstone.js'
 import type { ConversationId } from './topics.js'
 import type { Duplicate, WriteBatch } from './write-batch.js'
 
@@ -85,7 +86,7 @@ export class Answers {
 }
 
 function answerDuplicate(operation: Operation, first: LogEntry): void {
-  if (operation.content !== undefined && !tailOf(first.payload).equals(operation.content)) {
+  if (operation.content !== undefined && !isTombstone(first.payload) && !tailOf(first.payload).equals(operation.content)) {
     return operation.refused(
       refuse('conflict', `the id ${JSON.stringify(operation.id)} is already used for another message, seq ${first.seq}`),
     )

@@ -280,6 +280,16 @@ const limits = {
     0,
     100 * 365 * 24 * hour,
   ),
+  retentionDays: integer(
+    {
+      env: 'PARLEY_RETENTION_DAYS',
+      unit: 'days',
+      description: 'age at which the content of messages is erased, in the background; 0 keeps everything',
+    },
+    0,
+    0,
+    36_500,
+  ),
   filtersMax: integer({ env: 'PARLEY_FILTERS_MAX', description: 'topic filters in one SUBSCRIBE' }, 100, 1, 10_000),
   subscriptionsMax: integer({ env: 'PARLEY_SUBSCRIPTIONS_MAX', description: 'subscriptions of one session' }, 500, 1, 100_000),
   drainMs: integer(

@@ -3,6 +3,7 @@
  * may be written. Loaded from the store and changed only by what the log writer decides.
  */
 import type { Refusal } from './errors.js'
+import { isKnown } from './known-user.js'
 import type { Effect, GroupRecord, MemberRecord, Store } from './store/store.js'
 import { type ConversationId, groupOf, isGroup, usersOf } from './topics.js'
 
@@ -58,8 +59,8 @@ export async function loadConversation(store: Store, conv: ConversationId, judge
   const [position] = await store.log.heads([conv])
   const { head, ts: lastTs } = position as { head: number; ts: number }
   if (!isGroup(conv)) {
-    const users = await Promise.all(usersOf(conv).map((user) => store.directory.user(user)))
-    const usersKnown = users.every((user) => user !== undefined)
+    const users = await Promise.all(usersOf(conv).map((user) => isKnown(store.directory, user)))
+    const usersKnown = users.every((known) => known)
     const bars = usersKnown ? await barsOf(conv, judge) : noBars
     return { conv, head, lastTs, group: undefined, usersKnown, bars, judgedMs: provenMs, provenMs }
   }

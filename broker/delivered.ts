@@ -88,6 +88,15 @@ export class Delivered {
     this.#options.moved(position.user, position.conv, position.seq)
   }
 
+  /** As if nothing had been delivered. */
+  async forget(user: string, conv: ConversationId): Promise<void> {
+    await this.flush()
+    const key = prefixOf(conv) + user
+    this.#known.delete(key)
+    this.#unsaved.delete(key)
+    await this.#options.records.remove(key)
+  }
+
   /** 0 when nothing was delivered. */
   async of(user: string, conv: ConversationId): Promise<number> {
     const key = prefixOf(conv) + user

@@ -39,6 +39,11 @@ export function targetOf({ type, body }: FoldableMessage): number | undefined {
   return type === 'recall' || type === 'edit' || type === 'reaction' ? (body as { seq: number }).seq : undefined
 }
 
+/** An entry that is no message but speaks of one, or did before its content was erased. */
+export const isAction = ({ type, was }: FoldableMessage): boolean => actions.has(type === 'erased' ? String(was) : type)
+
+const actions: ReadonlySet<string> = new Set(['recall', 'edit', 'reaction'])
+
 function apply(target: FoldableMessage, { type, from, ts, seq, body }: FoldableMessage): void {
   if (target.recalled !== undefined) return
   if (type === 'recall') {

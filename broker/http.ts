@@ -6,6 +6,7 @@ import type { Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
+import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type FastifyServerFactory } from 'fastify'
@@ -177,10 +178,11 @@ function addCalls(app: FastifyInstance, world: HttpWorld): void {
       method,
       url: `/v1/admin${path}`,
       onRequest: boundBody,
-      handler: async (request) => {
+      handler: async (request, reply) => {
         const identity = await identify(request, world)
         if (!identity.admin) throw refuse('forbidden', 'this needs a token whose scope is admin')
-        return handle(request.params, request.body ?? {})
+        const answer = await handle(request.params, request.body ?? {})
+        return answer instanceof Readable ? reply.type('application/x-ndjson').send(answer) : answer
       },
     })
   }

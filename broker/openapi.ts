@@ -74,7 +74,8 @@ export function createOpenApi(
   for (const [name, { params, result }] of methods) add(`/v1/rpc/${name}`, 'POST', callOperation('methods', name, params, result))
   for (const { method, path, schema, result } of adminCalls) {
     const id = `admin.${method.toLowerCase()}${path.replaceAll(/\/:?/g, '.')}`
-    add(`/v1/admin${path}`, method, callOperation('admin', id, schema, result))
+    const { requestBody, ...operation } = callOperation('admin', id, schema, result)
+    add(`/v1/admin${path}`, method, method === 'GET' ? operation : { ...operation, requestBody })
   }
   for (const { method, path, operation } of routes) {
     if (operation === undefined) continue

@@ -8,6 +8,7 @@ import { Value } from 'typebox/value'
 import { Refusal, refuse } from './errors.js'
 import { firstFault } from './first-fault.js'
 import type { HttpRoute } from './http-route.js'
+import { isKnown } from './known-user.js'
 import type { Logger } from './logger.js'
 import type { Caller, Identity, Method, Plugin, PrepareMessage, Publish, RoutedPublish, RouteHandler } from './plugin.js'
 import { type Directory, type LogEntry, StoreUnavailable } from './store/store.js'
@@ -117,6 +118,7 @@ export class PluginHost {
   }
 
   async authorizeDirect(from: string, to: string): Promise<Refusal | undefined> {
+    if (!(await isKnown(this.#directory, to))) return refuse('not_found', `there is no user ${to}`)
     for (const plugin of this.#plugins) {
       const refusal = await plugin.authorizeDirect?.(from, to)
       if (refusal !== undefined) return refusal
@@ -187,6 +189,16 @@ export class PluginHost {
   #internal(error: unknown, what: string): Refusal {
     this.#logger.error({ err: error, what }, 'a plugin failed')
     return refuse('internal', 'a fault of the server; it has been logged')
+  }
+
+  // --- what is kept of users --------------------------------------------------------------------------------------
+
+  async eraseUser(user: string): Promise<void> {
+    for (const plugin of this.#plugins) await plugin.eraseUser?.(user)
+  }
+
+  async *exportUser(user: string): AsyncIterable<{ kind: string; [field: string]: unknown }> {
+    for (const plugin of this.#plugins) if (plugin.exportUser !== undefined) yield* plugin.exportUser(user)
   }
 
   // --- watchers ---------------------------------------------------------------------------------------------------

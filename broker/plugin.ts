@@ -126,6 +126,11 @@ export interface Plugin {
   routes?: Partial<Record<RoutePattern, RouteHandler>>
   methods?: Record<string, Method>
   http?: readonly HttpRoute[]
+  // what is kept of users, in conversations apart
+  /** Removes all that the plugin keeps of a user who is erased. Called again after a failure, so what is gone already must not be one. */
+  eraseUser?(user: string): Promise<void>
+  /** The same, for the user to have: a line each, with the `kind` of thing that it is. */
+  exportUser?(user: string): AsyncIterable<{ kind: string; [field: string]: unknown }>
   // watchers
   onMessageStored?(conv: ConversationId, entry: LogEntry): void
   /** A device of the user has acknowledged the conversation up to seq, further than any before; told within 200 ms. */

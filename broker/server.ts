@@ -15,6 +15,7 @@ import { safeSecretBytesMin } from './config-settings.js'
 import { Connection, type ConnectionWorld } from './connection.js'
 import { Deadlines } from './deadlines.js'
 import { Delivered } from './delivered.js'
+import { Erasure } from './erasure.js'
 import { createForget, type Forget } from './forget.js'
 import { createHttp } from './http.js'
 import { Hub } from './hub.js'
@@ -26,6 +27,7 @@ import { assertWhole } from './migrate/claim.js'
 import type { PluginFactory } from './plugin.js'
 import { PluginHost } from './plugin-host.js'
 import { createReadiness } from './readiness.js'
+import { Retention } from './retention.js'
 import { createRpcRoute } from './rpc.js'
 import { loadSecret } from './secret.js'
 import { Signals } from './signals.js'
@@ -33,6 +35,7 @@ import { createLmdbStore } from './store/lmdb/lmdb-store.js'
 import type { Store } from './store/store.js'
 import { TopicCache } from './topic-cache.js'
 import { TrustedProxies } from './trusted-proxies.js'
+import { createUserExport } from './user-export.js'
 import { createWillPublisher } from './will.js'
 
 /** Settings as in docs/configuration.md, by their names in code; what is left out has its default. Environment variables are not read. */
@@ -151,6 +154,9 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     publishWill: createWillPublisher(plugins),
   })
   const forgetDevice = createForget({ hub, adapter, bus, logger })
+  const erasure = new Erasure({ store, hub, forget, log, logger, plugins, delivered })
+  const retention = new Retention({ store, logger, days: config.retentionDays, nodeId: config.nodeId })
+  undo.push(async () => void (await Promise.all([erasure.close(), retention.close()])))
   const certificate = createCertificate(config, logger)
   undo.push(async () => certificate?.stop())
   metrics.watch({
@@ -201,6 +207,8 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
       store,
       now: Date.now,
       forget,
+      erase: (user) => erasure.erase(user),
+      exportUser: createUserExport({ store, plugins, delivered }),
       groups: {
         create: (owner, params) => createGroup(groupWorld, owner, params),
         add: (group, users) => addMembers(groupWorld, { kind: 'operator' }, group, users),
@@ -232,11 +240,16 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   const { mqttPort, mqttsPort } = listeners
   logger.info({ mqttPort, mqttsPort, httpPort, host: config.host }, 'listening')
 
+  await erasure.start()
+  retention.start()
+
   const drain = async (): Promise<void> => {
     isDraining = true
     listeners.stop()
+    const swept = Promise.all([erasure.close(), retention.close()])
     await Promise.race([log.close(), new Promise((resolve) => setTimeout(resolve, config.drainMs).unref())])
     for (const connection of [...connections]) connection.close('the server is shutting down')
+    await swept
     await hub.flush()
     await delivered.flush()
     await http.close()

@@ -104,7 +104,8 @@ function identityOf(claims: JWTPayload): Identity {
 }
 
 async function refuseRevoked(server: AuthServer, { user, issuedAt }: Identity): Promise<void> {
-  const tokensFrom = (await server.store.directory.user(user))?.tokensFrom
+  const { tokensFrom, erasedTs } = (await server.store.directory.user(user)) ?? {}
+  if (erasedTs !== undefined) throw new UnfitToken('the user was erased')
   if (tokensFrom === undefined) return
   if (issuedAt === undefined) throw new UnfitToken('it has no iat, and tokens of this user were revoked')
   if (issuedAt < tokensFrom) throw new UnfitToken('it was issued before the tokens of this user were revoked')

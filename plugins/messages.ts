@@ -131,6 +131,7 @@ class Send implements Operation {
       target !== undefined && (spans === undefined || spans.some(({ from, to }) => from <= target.seq && target.seq <= (to ?? target.seq)))
     if (target === undefined || !isVisible) return refuse('not_found', `there is no message ${this.#message.target} to speak of`)
     const referred = JSON.parse(target.payload.toString()) as { type: string }
+    if (referred.type === 'erased') return refuse('not_found', `the content of message ${target.seq} was erased`)
     if ((referred.type === 'system' && type !== 'reaction') || referringTypes.has(referred.type))
       return refuse('invalid', `${target.seq} is a ${referred.type} entry: only messages can be spoken of by ${type}`)
     if (type === 'reaction') return undefined

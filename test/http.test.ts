@@ -112,6 +112,7 @@ t.test('the admin API is for admins', async (t) => {
     ['DELETE', '/groups/team/members', { users: ['bob'] }],
     ['POST', '/tokens', { user: 'bob' }],
     ['DELETE', '/users/bob/sessions', {}],
+    ['DELETE', '/users/bob', {}],
   ] as const
   for (const [method, path, body] of calls) {
     const asUser = await s.http(method, `/v1/admin${path}`, { token: await s.token('bob'), body })

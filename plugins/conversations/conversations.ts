@@ -3,6 +3,7 @@
  * user's row of a conversation.
  */
 import type { PluginFactory } from '../../broker/plugin.js'
+import { addressOf } from '../../broker/topics.js'
 import { historyMethod } from './history.js'
 import { listMethod } from './list.js'
 import { Preferences, updateMethod } from './preferences.js'
@@ -12,6 +13,10 @@ export const createConversations: PluginFactory = ({ store, delivered, signals }
   const preferences = new Preferences(store, signals)
   return {
     name: 'conversations',
+    eraseUser: (user) => preferences.forget(user),
+    async *exportUser(user) {
+      for (const [conv, preference] of await preferences.of(user)) yield { kind: 'preference', conv: addressOf(conv, user), ...preference }
+    },
     methods: {
       history: historyMethod(store),
       sync: syncMethod(store),

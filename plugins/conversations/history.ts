@@ -2,7 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { visibleHead, visibleRanges } from '../../broker/backlog.js'
 import { refuse } from '../../broker/errors.js'
-import { type FoldableMessage, foldMessages, targetOf } from '../../broker/fold.js'
+import { type FoldableMessage, foldMessages, isAction, targetOf } from '../../broker/fold.js'
 import { addressSchema, messageSchema } from '../../broker/payloads.js'
 import { type Caller, type Method, method } from '../../broker/plugin.js'
 import type { ConversationRow, Store } from '../../broker/store/store.js'
@@ -49,7 +49,7 @@ async function history(store: Store, caller: Caller, params: Static<typeof param
   if (first === undefined || last === undefined) return { messages: [], head }
   const later = await actionsBehind(store, row, last, head)
   const inPage = entries.map(messageOf)
-  const messages = foldMessages([...inPage, ...later.actions]).filter((message) => targetOf(message) === undefined)
+  const messages = foldMessages([...inPage, ...later.actions]).filter((message) => !isAction(message))
   return { messages, head, first, last, folded_to: later.to }
 }
 

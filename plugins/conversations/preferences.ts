@@ -52,6 +52,10 @@ export class Preferences {
     return found
   }
 
+  async forget(user: string): Promise<void> {
+    for await (const { key } of this.#store.records.entries(prefixOf(user))) await this.#store.records.remove(key)
+  }
+
   /** What is set afterwards. Other sessions of the user are told of what has changed. */
   update({ user, device }: Caller, { conv: address, ...changes }: Static<typeof paramsSchema>): Promise<Static<typeof resultSchema>> {
     return this.#turns.run([user], async () => {

@@ -6,10 +6,12 @@ import { randomUUID } from 'node:crypto'
 import { type Static, Type } from 'typebox'
 import { type GroupState, isMember } from '../../broker/conversation.js'
 import { refuse } from '../../broker/errors.js'
+import { isKnown } from '../../broker/known-user.js'
 import type { LogWriter } from '../../broker/log-writer.js'
 import { idSchema } from '../../broker/payloads.js'
 import { type Caller, method, type PluginFactory } from '../../broker/plugin.js'
 import type { Directory, GroupRecord, LogEntry, MemberRecord, Role } from '../../broker/store/store.js'
+import { groupOf, isGroup } from '../../broker/topics.js'
 import { assertModerator, change, joined, left, roleOf } from './change.js'
 import { decideDissolve, decideLeave, decideMute, decideRole, decideUpdate, type GroupChanges } from './decisions.js'
 
@@ -39,8 +41,8 @@ export const createGroupSchema = Type.Object(
 )
 
 async function assertKnown(directory: Directory, users: readonly string[]): Promise<void> {
-  const records = await Promise.all(users.map((user) => directory.user(user)))
-  const unknown = users.filter((_, index) => records[index] === undefined)
+  const known = await Promise.all(users.map((user) => isKnown(directory, user)))
+  const unknown = users.filter((_, index) => !known[index])
   if (unknown.length > 0) throw refuse('not_found', `no such user: ${unknown.slice(0, 10).join(', ')}${unknown.length > 10 ? ' …' : ''}`)
 }
 
@@ -126,6 +128,13 @@ function assertMayRemove(group: GroupState, actor: string, users: readonly strin
   if (higher !== undefined) throw refuse('forbidden', `an admin cannot remove ${higher}, who is ${roleOf(group, higher)}`)
 }
 
+async function leaveAll({ log, directory }: GroupWorld, user: string): Promise<void> {
+  for (const { conv } of await directory.conversationsOf(user)) {
+    if (!isGroup(conv) || (await directory.member(groupOf(conv), user))?.role === undefined) continue
+    await change(log, groupOf(conv), user, decideLeave(groupOf(conv), user))
+  }
+}
+
 async function assertReader(directory: Directory, group: string, caller: Caller): Promise<GroupRecord> {
   const record = await directory.group(group)
   if (record === undefined) throw refuse('not_found', `there is no group ${group}`)
@@ -150,6 +159,7 @@ export const createGroups: PluginFactory = ({ log, store: { directory }, config 
   const onlyGroup = Type.Object({ group: idSchema }, strict)
   return {
     name: 'groups',
+    eraseUser: (user) => leaveAll(world, user),
     methods: {
       'group.create': method(createGroupSchema, (caller, params) => createGroup(world, caller.user, params)),
       'group.add': method(withUsers, async (caller, { group, users }) => ({

@@ -35,11 +35,12 @@ export class MediaAccess {
     return seq !== undefined && visibleRanges(spans, seq, seq).length > 0
   }
 
-  /** Of the message, if it was stored and neither it nor what it edits has been recalled. */
+  /** Of the message, if it was stored its content was not erased, and neither it nor what it edits was recalled. */
   async seqOf({ conv, from, id }: MediaRef): Promise<number | undefined> {
     const entry = await this.#entryOf(conv, from, id)
     if (entry === undefined) return undefined
     const { type, body } = speakingOf(entry)
+    if (type === 'erased') return undefined
     const target = type === 'edit' ? body.seq : undefined
     for (const seq of target === undefined ? [entry.seq] : [entry.seq, target]) if (await this.#isRecalled(conv, seq)) return undefined
     return entry.seq

@@ -69,6 +69,10 @@ export class MediaRecords {
     return this.records.remove(objectKey(id))
   }
 
+  objects(): AsyncIterable<MediaObject> {
+    return this.#rows(objectKey(''))
+  }
+
   putUnsettled(unsettled: Unsettled): Promise<void> {
     return this.records.put(unsettledKey(unsettled), encode(unsettled))
   }
@@ -103,6 +107,10 @@ export class MediaRecords {
 
   async usage(user: string): Promise<Usage | undefined> {
     return decode(await this.records.get(usageKey(user)))
+  }
+
+  removeUsage(user: string): Promise<void> {
+    return this.records.remove(usageKey(user))
   }
 
   putUsage(user: string, usage: Usage): Promise<void> {

@@ -14,6 +14,7 @@ import { Incoming } from './incoming.js'
 import { MediaAccess } from './media-access.js'
 import { getOperation, linkParams, linkResult, putOperation, uploadParams, uploadResult } from './media-api.js'
 import { MediaRecords } from './media-records.js'
+import { eraseUploads, uploadsOf } from './media-of-user.js'
 import type { MediaWorld } from './media-world.js'
 import type { ObjectStore } from './object-store.js'
 import { S3Objects } from './s3-objects.js'
@@ -49,6 +50,8 @@ export const createMedia: PluginFactory = ({ config, logger, store }) => {
   const sweep = new Sweep(world, logger)
   return {
     name: 'media',
+    eraseUser: (user) => eraseUploads(world, user),
+    exportUser: (user) => uploadsOf(world, user),
     start: async () => {
       await world.incoming.start()
       sweep.start()

@@ -3,6 +3,7 @@
  * groups both still see each other's messages.
  */
 import { refuse } from '../../broker/errors.js'
+import { isKnown } from '../../broker/known-user.js'
 import { type Method, method } from '../../broker/plugin.js'
 import { onePersonSchema, unfriend } from './friends.js'
 import { assertRoom, pageOf, pageSchema } from './people-pages.js'
@@ -10,7 +11,7 @@ import type { PeopleWorld } from './people-world.js'
 
 async function block(world: PeopleWorld, user: string, peer: string): Promise<void> {
   if (user === peer) throw refuse('invalid', 'nobody blocks himself')
-  if ((await world.directory.user(peer)) === undefined) throw refuse('not_found', `there is no user ${peer}`)
+  if (!(await isKnown(world.directory, peer))) throw refuse('not_found', `there is no user ${peer}`)
   if (await world.records.isBlocked(user, peer)) return
   await assertRoom(world.records.blocks(user), 'blocks')
   await world.records.putBlock(user, { user: peer, ts: Date.now() })

@@ -4,6 +4,7 @@
  */
 import { Type } from 'typebox'
 import { refuse } from '../../broker/errors.js'
+import { isKnown } from '../../broker/known-user.js'
 import { idSchema } from '../../broker/payloads.js'
 import { type Method, method } from '../../broker/plugin.js'
 import { assertRoom, pageOf, pageSchema } from './people-pages.js'
@@ -24,7 +25,7 @@ async function set(world: PeopleWorld, user: string, peer: string, state: Friend
 
 async function add(world: PeopleWorld, user: string, peer: string): Promise<FriendState> {
   if (user === peer) throw refuse('invalid', 'nobody is his own friend')
-  if ((await world.directory.user(peer)) === undefined) throw refuse('not_found', `there is no user ${peer}`)
+  if (!(await isKnown(world.directory, peer))) throw refuse('not_found', `there is no user ${peer}`)
   const { records } = world
   if (await records.isBlocked(peer, user)) throw refuse('blocked', `${peer} has blocked you`)
   if (await records.isBlocked(user, peer)) throw refuse('conflict', `you have blocked ${peer}: blocks.remove comes first`)

@@ -75,6 +75,10 @@ export class PeopleRecords {
     return this.records.put(profileKey(user), encode(profile))
   }
 
+  removeProfile(user: string): Promise<void> {
+    return this.records.remove(profileKey(user))
+  }
+
   async *#rows<Row>(prefix: string): AsyncIterable<Row> {
     for await (const { value } of this.records.entries(prefix)) yield JSON.parse(value.toString()) as Row
   }

@@ -8,7 +8,7 @@ import type { PluginFactory } from '../../broker/plugin.js'
 import { directConversation } from '../../broker/topics.js'
 import { blockMethods } from './blocks.js'
 import { passes } from './fence.js'
-import { friendMethods } from './friends.js'
+import { friendMethods, unfriend } from './friends.js'
 import { PeopleRecords } from './people-records.js'
 import type { PeopleWorld } from './people-world.js'
 import { profileMethods } from './profiles.js'
@@ -39,6 +39,16 @@ export const createPeople: PluginFactory = ({ store, log, bus, signals, config }
       if (await records.isBlocked(to, from)) return refuse('blocked', `${to} has blocked you`)
       if (config.strangers === 'allow' || (await records.friend(to, from))?.state === 'friend') return undefined
       return refuse('forbidden', `${to} takes messages from friends only; friends.add asks to be one`)
+    },
+    eraseUser: async (user) => {
+      await records.removeProfile(user)
+      for await (const { user: peer } of records.friends(user)) await world.between(user, peer, () => unfriend(world, user, peer))
+      for await (const { user: peer } of records.blocks(user)) await records.removeBlock(user, peer)
+    },
+    async *exportUser(user) {
+      yield { kind: 'profile', ...(await records.profile(user)) }
+      for await (const { user: peer, state, ts } of records.friends(user)) yield { kind: 'friend', user: peer, state, ts }
+      for await (const { user: peer, ts } of records.blocks(user)) yield { kind: 'block', user: peer, ts }
     },
     methods: { ...profileMethods(world), ...friendMethods(world), ...blockMethods(world) },
   }

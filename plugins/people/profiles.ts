@@ -4,6 +4,7 @@
  */
 import { Type } from 'typebox'
 import { refuse } from '../../broker/errors.js'
+import { isKnown } from '../../broker/known-user.js'
 import { idSchema } from '../../broker/payloads.js'
 import { type Method, method } from '../../broker/plugin.js'
 import type { Profile } from './people-records.js'
@@ -21,7 +22,7 @@ const changesSchema = Type.Object(
 )
 
 async function get(world: PeopleWorld, caller: string, user: string): Promise<object> {
-  if ((await world.directory.user(user)) === undefined) throw refuse('not_found', `there is no user ${user}`)
+  if (!(await isKnown(world.directory, user))) throw refuse('not_found', `there is no user ${user}`)
   const { status = 'available', ...open } = await world.records.profile(user)
   if (await world.records.isBlocked(user, caller)) return { user, ...open }
   return { user, ...open, status }

@@ -107,6 +107,25 @@ export class Stage implements ActorWorld {
     return answer.body
   }
 
+  /** The lines of a user's export; `end` must be the last. */
+  async exported(user: string): Promise<Json[]> {
+    const response = await fetch(`http://127.0.0.1:${this.httpPort}/v1/admin/users/${user}/export`, {
+      headers: { authorization: `Bearer ${await this.adminToken()}` },
+    })
+    assert.deepEqual([response.status, response.headers.get('content-type')], [200, 'application/x-ndjson'])
+    const lines = (await response.text())
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Json)
+    assert.deepEqual(lines.pop(), { kind: 'end', lines: lines.length })
+    return lines
+  }
+
+  /** Erases a user, and resolves when all of it is done. */
+  async erases(user: string): Promise<void> {
+    await eventually(async () => (await this.admin('DELETE', `/users/${user}`)).done, { timeoutMs: 20_000, what: `${user} is erased` })
+  }
+
   async metric(name: string): Promise<number> {
     const { body } = await this.http('GET', '/metrics')
     const line = String(body.text)

@@ -1,0 +1,7 @@
+/** Whether there is such a user: he was made known, and not erased since. */
+import type { Directory } from './store/store.js'
+
+export async function isKnown(directory: Directory, user: string): Promise<boolean> {
+  const record = await directory.user(user)
+  return record !== undefined && record.erasedTs === undefined
+}
