@@ -7,7 +7,8 @@ async function* objectsOf({ records }: MediaWorld, user: string): AsyncGenerator
 }
 
 export async function* uploadsOf(world: MediaWorld, user: string): AsyncGenerator<{ kind: string; [field: string]: unknown }> {
-  for await (const { id, mime, size, name, ts } of objectsOf(world, user)) yield { kind: 'media', id, mime, size, ...(name !== undefined && { name }), ts }
+  for await (const { id, mime, size, name, ts } of objectsOf(world, user))
+    yield { kind: 'media', id, mime, size, ...(name !== undefined && { name }), ts }
 }
 
 /** Bytes before records: what is cut off in between is found again. */

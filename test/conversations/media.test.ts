@@ -365,3 +365,21 @@ t.test('limits: bytes a day, foreign URLs, other pages', async (t) => {
   t.match(allowed.headers.get('access-control-allow-methods'), /PUT/)
   t.equal((await ask('https://evil.example')).headers.get('access-control-allow-origin'), null)
 })
+
+onBoth('what an erased user uploaded is gone, for whoever it was sent to', async (t, { s, kept }) => {
+  const [alice, bob] = await s.cast(['alice', 'bob'])
+  const body = await uploads(s, 'alice', 'application/pdf')
+  await alice.sends('u/bob', { type: 'file', body: { ...body, name: 'a.pdf' } })
+  await bob.receives({ seq: 1 })
+  const own = await uploads(s, 'bob', 'application/pdf')
+  await bob.sends('u/alice', { type: 'file', body: { ...own, name: 'b.pdf' } })
+  t.equal((await looks(s, 'bob', body.url)).status, 200)
+  t.match(
+    (await s.exported('alice')).filter(({ kind }) => kind === 'media'),
+    [{ mime: 'application/pdf', size: 1000 }],
+  )
+  await s.erases('alice')
+  t.equal((await looks(s, 'bob', body.url)).status, 404)
+  t.equal((await looks(s, 'bob', own.url)).status, 200, 'his own is still his')
+  t.equal(kept(), 1)
+})
