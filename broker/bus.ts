@@ -14,6 +14,7 @@ export interface Bus {
   publish(kind: string, message: Buffer): void
   /** One handler for each kind; what it throws is logged and stops nothing. The messages of one node arrive in the order in which it published them. */
   on(kind: string, handler: BusHandler): void
+  close(): void
 }
 
 /** The bus of a server without other nodes. */
@@ -30,5 +31,9 @@ export class LocalBus implements Bus {
   on(kind: string, _handler: BusHandler): void {
     if (this.#kinds.has(kind)) throw new Error(`${kind} has a handler`)
     this.#kinds.add(kind)
+  }
+
+  close(): void {
+    // Nothing is open.
   }
 }

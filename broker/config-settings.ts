@@ -108,7 +108,7 @@ const where = {
     {
       env: 'PARLEY_MONGODB_URL',
       description:
-        'reserved: the store of a cluster, with credentials and `tls=true` where needed; the path names the database, `parley` without one',
+        'the store of a cluster, with credentials and `tls=true` where needed; the path names the database, `parley` without one',
     },
     'a mongodb or mongodb+srv URL, together with PARLEY_REDIS_URL',
     urlOf('mongodb', 'mongodb+srv'),

@@ -123,14 +123,16 @@ function contradictions(config: Config): string[] {
   return faults
 }
 
-function clusterFaults({ mongodbUrl, redisUrl }: Config): string[] {
+function clusterFaults({ mongodbUrl, redisUrl, jwtSecret, jwtPublicKey, jwksUrl }: Config): string[] {
   if (mongodbUrl === undefined && redisUrl === undefined) return []
   if (mongodbUrl === undefined) return ['PARLEY_REDIS_URL is set without PARLEY_MONGODB_URL: a cluster needs both']
   if (redisUrl === undefined) return ['PARLEY_MONGODB_URL is set without PARLEY_REDIS_URL: a cluster needs both']
-  // Two nodes that do not hear of each other would deliver late and let one device connect twice.
-  return [
-    'PARLEY_MONGODB_URL and PARLEY_REDIS_URL are set: cluster mode is not there yet, because nodes cannot tell each other anything; unset both',
-  ]
+  if (jwtSecret === undefined && jwtPublicKey === undefined && jwksUrl === undefined) {
+    return [
+      'PARLEY_MONGODB_URL and PARLEY_REDIS_URL are set: all nodes must know the same tokens, so set PARLEY_JWT_SECRET, PARLEY_JWT_PUBLIC_KEY or PARLEY_JWKS_URL',
+    ]
+  }
+  return []
 }
 
 function portFaults(config: Config): string[] {

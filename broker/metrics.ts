@@ -7,6 +7,8 @@ export interface MetricsSources {
   behind(): number
   waiting(): number
   unsaved(): number
+  /** Undefined without other nodes. */
+  cluster?: { peers: number; gaps: number } | undefined
   /** Undefined without TLS. */
   certificateExpiresMs?: (() => number) | undefined
 }
@@ -35,6 +37,12 @@ export function createMetrics() {
     refusedConnects: new Counter({ name: 'parley_connects_refused_total', help: 'Connects refused', labelNames: ['reason'], registers }),
     violations: new Counter({ name: 'parley_protocol_violations_total', help: 'Connections closed for a protocol violation', registers }),
     rpcCalls: new Counter({ name: 'parley_rpc_calls_total', help: 'Calls of methods, by result', labelNames: ['result'], registers }),
+    recovered: new Counter({
+      name: 'parley_cluster_recovered_total',
+      help: 'Entries of other nodes that were not heard of in time and read from the log',
+      registers,
+    }),
+    lostFrames: new Counter({ name: 'parley_cluster_frames_lost_total', help: 'Times that frames of another node were missed', registers }),
     appendSeconds: new Histogram({
       name: 'parley_append_seconds',
       help: 'Batches: from taking the queue to durable',
@@ -62,7 +70,9 @@ export function createMetrics() {
       gauge('parley_sessions_behind', 'Sessions that are behind the log in a conversation', sources.behind)
       gauge('parley_log_waiting', 'Operations that wait for the log', sources.waiting)
       gauge('parley_application_changes_unsaved', 'Changes of application topics that are not on disk yet', sources.unsaved)
-      const { certificateExpiresMs } = sources
+      const { certificateExpiresMs, cluster } = sources
+      gauge('parley_cluster_peers', 'Other nodes that are heard', () => cluster?.peers ?? 0)
+      gauge('parley_cluster_gaps', 'Conversations in which something of another node is missing and being read', () => cluster?.gaps ?? 0)
       if (certificateExpiresMs !== undefined) {
         const seconds = (): number => certificateExpiresMs() / 1000
         gauge('parley_certificate_expires_timestamp_seconds', 'When the TLS certificate in use expires, as Unix time', seconds)

@@ -8,8 +8,10 @@ import { AddressLimits } from './address-limits.js'
 import { createAdminApi } from './admin-api.js'
 import { createAdmission, ensureUser } from './admission.js'
 import { AedesAdapter } from './aedes-adapter.js'
-import { LocalBus } from './bus.js'
+import { type Bus, LocalBus } from './bus.js'
 import { Certificate } from './certificate.js'
+import { Cluster } from './cluster/cluster.js'
+import { clusterKey } from './cluster/cluster-key.js'
 import { type Config, readConfig } from './config.js'
 import { safeSecretBytesMin } from './config-settings.js'
 import { Connection, type ConnectionWorld } from './connection.js'
@@ -22,7 +24,7 @@ import { Hub } from './hub.js'
 import { listen } from './listeners.js'
 import { LogWriter } from './log-writer.js'
 import { createLogger, type Logger } from './logger.js'
-import { createMetrics } from './metrics.js'
+import { createMetrics, type Metrics } from './metrics.js'
 import { assertWhole } from './migrate/claim.js'
 import type { PluginFactory } from './plugin.js'
 import { PluginHost } from './plugin-host.js'
@@ -68,7 +70,7 @@ export async function createServer({ plugins: further = [], logger: givenLogger,
   if (config.jwtSecret !== undefined && secretBytes < safeSecretBytesMin) {
     logger.warn({ secretBytes }, `PARLEY_JWT_SECRET is short: it can be guessed; ${safeSecretBytesMin} bytes are safe`)
   }
-  const undo: (() => Promise<unknown>)[] = []
+  const undo: Undo = []
   try {
     return await start(config, logger, further, undo)
   } catch (error) {
@@ -93,29 +95,64 @@ async function openStore({ mongodbUrl, dataDir }: Config, logger: Logger): Promi
   return createMongodbStore(mongodbUrl)
 }
 
-async function start(config: Config, logger: Logger, further: readonly PluginFactory[], undo: (() => Promise<unknown>)[]): Promise<Server> {
+async function openBus({ redisUrl, redisPrefix, nodeId }: Config, store: Store, logger: Logger, undo: Undo): Promise<Bus> {
+  if (redisUrl === undefined) return new LocalBus(nodeId)
+  const { RedisBus } = await import('./redis/redis-bus.js')
+  const bus = await RedisBus.open({ url: redisUrl, prefix: redisPrefix, nodeId, key: await clusterKey(store.records), logger })
+  undo.push(async () => bus.close())
+  return bus
+}
+
+interface ClusterParts {
+  store: Store
+  logger: Logger
+  bus: Bus
+  metrics: Metrics
+  hub: () => Hub
+  log: () => LogWriter
+}
+
+function createCluster({ store, logger, bus, metrics, hub, log }: ClusterParts): Cluster {
+  return new Cluster({
+    store,
+    logger,
+    bus,
+    audience: hub,
+    learned: (conv, entry, effects) => log().conversations.learn(conv, entry, effects),
+    missed: (conv) => log().conversations.forget(conv),
+    observe: { recovered: (entries) => metrics.recovered.inc(entries), lost: () => metrics.lostFrames.inc() },
+  })
+}
+
+type Undo = (() => Promise<unknown>)[]
+
+async function start(config: Config, logger: Logger, further: readonly PluginFactory[], undo: Undo): Promise<Server> {
   const store = await openStore(config, logger)
   undo.push(() => store.close())
   await assertWhole(store)
   const metrics = createMetrics()
   const plugins = new PluginHost(logger, store.directory)
-  const bus = new LocalBus('single')
+  const bus = await openBus(config, store, logger, undo)
   const delivered = new Delivered({ records: store.records, logger, moved: (user, conv, seq) => plugins.delivered(user, conv, seq) })
-  const hub = new Hub({
+  const cluster = config.redisUrl === undefined ? undefined : createCluster({ store, logger, bus, metrics, hub: () => hub, log: () => log })
+  undo.push(async () => cluster?.close())
+  const hub: Hub = new Hub({
     store,
     logger,
+    ...(cluster && { positions: cluster.positions }),
     limits: { window: config.window, socketBytesMax: config.socketBytesMax },
     backlog: { sessionMax: config.sessionBacklogMax, conversationMax: config.conversationBacklogMax },
     delivered: (user, conv, seq) => delivered.acknowledged(user, conv, seq),
     observe: { delivered: (messages) => metrics.delivered.inc(messages), replayed: (messages) => metrics.replayed.inc(messages) },
   })
-  const log = new LogWriter({
+  const log: LogWriter = new LogWriter({
     store,
     logger,
     retryMs: config.storeRetryMs,
     judge: (from, to) => plugins.authorizeDirect(from, to),
     dispatch: (conv, entry, effects) => {
-      hub.dispatch(conv, entry, effects)
+      if (cluster === undefined) hub.dispatch(conv, entry, effects)
+      else cluster.written(conv, entry, effects)
       plugins.messageStored(conv, entry)
     },
     observe: (outcome, count) => metrics.sends[outcome].inc(count),
@@ -164,6 +201,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     behind: () => hub.behindCount,
     waiting: () => log.waiting,
     unsaved: () => adapter.unsaved,
+    cluster,
     certificateExpiresMs: certificate && (() => certificate.expiresMs),
   })
   await adapter.listen()
@@ -255,6 +293,8 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     await http.close()
     await plugins.close()
     await adapter.close()
+    cluster?.close()
+    bus.close()
     deadlines.stop()
     certificate?.stop()
     await store.close()

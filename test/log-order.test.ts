@@ -143,14 +143,14 @@ class Node {
       limits: { window: 10, socketBytesMax: 1_000_000 },
       backlog: { sessionMax: 1_000, conversationMax: 1_000 },
     })
-    this.check = new LogCheck({ store, logger, order: this.order, audience: this.hub })
+    this.check = new LogCheck({ store, logger, order: this.order, audience: () => this.hub })
     this.follower = new LogFollower({
       bus,
       order: this.order,
       check: this.check,
       logger,
       learned: () => undefined,
-      reached: () => undefined,
+      missed: () => undefined,
     })
     this.feed = new LogFeed(bus)
   }

@@ -12,7 +12,7 @@ export interface LogCheckOptions {
   store: Store
   logger: Logger
   order: LogOrder
-  audience: Audience
+  audience: () => Audience
 }
 
 const usersAtOnce = 4
@@ -42,7 +42,7 @@ export class LogCheck {
   async #run(): Promise<void> {
     while (this.#isDue && !this.#closed) {
       this.#isDue = false
-      const users = [...this.#options.audience.users()].values()
+      const users = [...this.#options.audience().users()].values()
       const work = async (): Promise<void> => {
         for (const user of users) {
           if (this.#isDue || this.#closed) return
@@ -71,7 +71,11 @@ export class LogCheck {
     const { audience, order } = this.#options
     const last = spans?.at(-1)
     const end = last?.to ?? head
-    const isMissed = last !== undefined && audience.sessionsOf(user).some(({ formerGroups }) => (formerGroups.get(conv) ?? 0) < end)
+    const isMissed =
+      last !== undefined &&
+      audience()
+        .sessionsOf(user)
+        .some(({ formerGroups }) => (formerGroups.get(conv) ?? 0) < end)
     order.reached(conv, head, isMissed ? [user] : [])
   }
 }

@@ -19,8 +19,8 @@ export interface LogFollowerOptions {
   logger: Logger
   /** What another node has written, for whoever decides on the next entry. */
   learned(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void
-  /** How far another node has come, where its entries may have been missed. */
-  reached(conv: ConversationId, head: number): void
+  /** Another node has come to this entry, and what it wrote may have been missed. */
+  missed(conv: ConversationId, head: number): void
   observeLost?: () => void
 }
 
@@ -30,13 +30,16 @@ interface Peer {
   /** The first that was not heard and that no digest has covered. */
   missing: number | undefined
   heardMs: number
-  isSilent: boolean
+  /** When everything was last checked because it is silent; 0: it is heard. */
+  checkedMs: number
 }
 
 const silentMs = 3 * digestMs
 const lookMs = 1_000
-/** While this node hears nobody it looks for itself, with this pause. */
-const aloneMs = 5_000
+/** While a node that may still write is not heard this one looks for itself, with this pause. */
+const againMs = 5_000
+/** One that was silent for so long has ended; if it has not, it is heard in the end, and what it wrote then. */
+const deadMs = 60_000
 /** Of nodes that were heard of; those silent for an hour are forgotten. */
 const forgottenMs = 3_600_000
 
@@ -57,7 +60,7 @@ export class LogFollower {
   /** Nodes that are heard. */
   get peers(): number {
     let count = 0
-    for (const { isSilent } of this.#peers.values()) if (!isSilent) count++
+    for (const { checkedMs } of this.#peers.values()) if (checkedMs === 0) count++
     return count
   }
 
@@ -76,11 +79,11 @@ export class LogFollower {
     let peer = this.#peers.get(node)
     if (peer === undefined) {
       this.#options.logger.info({ node }, 'hears another node')
-      peer = { next: 0, missing: undefined, heardMs: 0, isSilent: false }
+      peer = { next: 0, missing: undefined, heardMs: 0, checkedMs: 0 }
       this.#peers.set(node, peer)
     }
     peer.heardMs = performance.now()
-    peer.isSilent = false
+    peer.checkedMs = 0
     return peer
   }
 
@@ -106,9 +109,9 @@ export class LogFollower {
   #hearDigest(node: string, { number, from, heads, last }: Digest): void {
     const peer = this.#peerOf(node)
     this.#expect(peer, number)
-    const { order, reached } = this.#options
+    const { order, missed } = this.#options
     for (const { conv, head, joined } of heads) {
-      if (peer.missing !== undefined) reached(conv, head)
+      if (peer.missing !== undefined) missed(conv, head)
       order.reached(conv, head, joined)
     }
     if (peer.missing !== undefined && from > peer.missing) this.#check('a node told more than its digest covers', node)
@@ -121,11 +124,11 @@ export class LogFollower {
     for (const [node, peer] of this.#peers) {
       const silent = nowMs - peer.heardMs
       if (silent > forgottenMs) this.#peers.delete(node)
-      if (silent < silentMs || peer.isSilent) continue
-      peer.isSilent = true
+      if (silent < silentMs || silent > deadMs || nowMs - peer.checkedMs < againMs) continue
+      peer.checkedMs = nowMs
       this.#check('a node is silent', node)
     }
-    if (!this.#options.bus.isUp && nowMs - this.#checkedMs >= aloneMs) this.#check('the bus is down', '')
+    if (!this.#options.bus.isUp && nowMs - this.#checkedMs >= againMs) this.#check('the bus is down', '')
   }
 
   #check(why: string, node: string): void {

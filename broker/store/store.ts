@@ -210,6 +210,8 @@ export interface KeyValueStore {
   /** What was put last, a put that is not durable yet perhaps not included. */
   get(key: string): Promise<Buffer | undefined>
   put(key: string, value: Buffer): Promise<void>
+  /** Puts it unless there is one; whether it did. Of several at once, on whatever nodes, one does. */
+  add(key: string, value: Buffer): Promise<boolean>
   remove(key: string): Promise<void>
   /** All pairs whose key starts with `prefix`, in key order. */
   entries(prefix: string): AsyncIterable<{ key: string; value: Buffer }>

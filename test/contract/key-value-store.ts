@@ -48,6 +48,23 @@ function testMap(t: Test, open: OpenStore, name: 'openTopics' | 'records'): void
     t.same(await pairs(map, ''), [['k', '2']])
   })
 
+  t.test(`${name}: of several that add a key one does, and none replaces it`, async (t) => {
+    const tested = await open(t)
+    const map = tested.store[name]
+    const added = await Promise.all(
+      ['1', '2', '3', '4'].map(async (value) => ((await map.add('k', Buffer.from(value))) ? value : undefined)),
+    )
+    const [first, ...others] = added.filter((value) => value !== undefined)
+    t.same(others, [])
+    t.equal((await map.get('k'))?.toString(), first)
+    await map.remove('k')
+    t.ok(await map.add('k', Buffer.from('again')))
+    for await (const { [name]: reopened } of nowAndReopened(tested)) {
+      t.notOk(await reopened.add('k', Buffer.from('late')))
+      t.equal((await reopened.get('k'))?.toString(), 'again')
+    }
+  })
+
   t.test(`${name}: more pairs than a page, an empty value, a large one and the longest key`, async (t) => {
     const { store } = await open(t)
     const map = store[name]

@@ -26,6 +26,7 @@ export class UnrulyBuses {
       isUp: true,
       publish: (kind, message) => this.#publish(node, kind, message),
       on: (kind, handler) => void handlers.set(kind, handler),
+      close: () => undefined,
     }
   }
 

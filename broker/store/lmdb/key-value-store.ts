@@ -25,6 +25,17 @@ export class LmdbKeyValueStore implements KeyValueStore {
     await this.#environment.commit(write, undefined, value.length)
   }
 
+  async add(key: string, value: Buffer): Promise<boolean> {
+    const bytes = keyBytes(key)
+    let added = false
+    const write = (): void => {
+      added = this.#table.get(bytes) === undefined
+      if (added) this.#table.put(bytes, value)
+    }
+    await this.#environment.commit(write, undefined, value.length)
+    return added
+  }
+
   async remove(key: string): Promise<void> {
     const bytes = keyBytes(key)
     await this.#environment.commit(() => {

@@ -38,6 +38,19 @@ export class MongodbKeyValueStore implements KeyValueStore {
     await this.#add(checked(key), value)
   }
 
+  async add(key: string, value: Buffer): Promise<boolean> {
+    const document = { _id: checked(key), value: new Binary(value) }
+    return this.#server.run(async () => {
+      try {
+        await this.#pairs.insertOne(document)
+        return true
+      } catch (error) {
+        if (!isDuplicateKey(error)) throw error
+        return false
+      }
+    })
+  }
+
   async remove(key: string): Promise<void> {
     await this.#add(checked(key), undefined)
   }
