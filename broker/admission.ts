@@ -11,6 +11,7 @@ import type { Hub } from './hub.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 import type { PluginHost } from './plugin-host.js'
+import type { MakeRoom } from './session-limit.js'
 import type { Store } from './store/store.js'
 import { idRule, isId } from './topics.js'
 
@@ -29,6 +30,7 @@ export interface AdmissionWorld {
   plugins: PluginHost
   store: Store
   addresses: AddressLimits
+  makeRoom: MakeRoom
 }
 
 /** Begins the device name of a client without id. No client id has it, so nobody can come back as such a device. */
@@ -39,7 +41,7 @@ const unnamed = (): string => `${unnamedDevice}${randomUUID().slice(0, 13)}`
 const verifyMsMax = 6_000
 
 export function createAdmission(world: AdmissionWorld) {
-  const { config, logger, metrics, hub, plugins, store, addresses } = world
+  const { config, logger, metrics, hub, plugins, store, addresses, makeRoom } = world
 
   const refused = (connection: Connection, code: number, reason: string): number => {
     metrics.refusedConnects.inc({ reason })
@@ -74,6 +76,7 @@ export function createAdmission(world: AdmissionWorld) {
     }
     if (identity.user !== username || username === '') return refused(connection, badCredentials, 'the token is for another user')
     if (clientId !== '' && !isId(clientId)) return refused(connection, badClientId, `a client id is ${idRule}`)
+    if (!(await makeRoom(username, device, { persistent: !clean }))) return refused(connection, notAuthorized, 'too many sessions')
     if (connection.isClosed) return serverUnavailable
     connection.identity = identity
     connection.caller = { user: username, device }

@@ -238,6 +238,21 @@ const limits = {
     hour,
   ),
   connectionsMax: integer({ env: 'PARLEY_CONNECTIONS_MAX', description: 'open connections' }, 100_000, 1, 10_000_000),
+  sessionsPerUser: integer(
+    {
+      env: 'PARLEY_SESSIONS_PER_USER',
+      description: 'sessions of one user, connected or stored; a new device takes the place of the stored one that was seen least recently',
+    },
+    100,
+    1,
+    10_000,
+  ),
+  sessionExpiryDays: integerOrOff(
+    { env: 'PARLEY_SESSION_EXPIRY_DAYS', unit: 'days', description: 'a stored session that was not seen for so long is forgotten' },
+    90,
+    1,
+    3_650,
+  ),
   window: integer({ env: 'PARLEY_WINDOW', unit: 'messages', description: 'delivered to a session and not yet acknowledged' }, 128, 1, 1024),
   sessionBacklogMax: integer(
     { env: 'PARLEY_SESSION_BACKLOG_MAX', unit: 'messages', description: 'replayed to a returning session; older ones are cut and named' },

@@ -32,6 +32,7 @@ import { createReadiness } from './readiness.js'
 import { Retention } from './retention.js'
 import { createRpcRoute } from './rpc.js'
 import { loadSecret } from './secret.js'
+import { createSessionLimit } from './session-limit.js'
 import { Signals } from './signals.js'
 import { createLmdbStore } from './store/lmdb/lmdb-store.js'
 import type { Store } from './store/store.js'
@@ -209,6 +210,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
 
   const proxies = new TrustedProxies(config.trustedProxies)
   const addresses = new AddressLimits(config)
+  const makeRoom = createSessionLimit({ max: config.sessionsPerUser, hub, sessions: store.sessions, forget })
   const connections = new Set<Connection>()
   const deadlines = new Deadlines()
   undo.push(async () => deadlines.stop())
@@ -219,7 +221,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     hub,
     plugins,
     adapter,
-    admit: createAdmission({ config, logger, metrics, hub, plugins, store, addresses }),
+    admit: createAdmission({ config, logger, metrics, hub, plugins, store, addresses, makeRoom }),
     deadlines,
     topics: new TopicCache(),
     onClosed(connection) {

@@ -49,6 +49,8 @@ t.test('without any setting everything has its default', async (t) => {
     connectBytesMax: 8192,
     connectTimeoutMs: 5000,
     connectionsMax: 100_000,
+    sessionsPerUser: 100,
+    sessionExpiryDays: 90,
     window: 128,
     sessionBacklogMax: 10_000,
     conversationBacklogMax: 1000,

@@ -202,6 +202,8 @@ export interface SessionStore {
    * `seenTs` is set for every session named.
    */
   saveCursors(cursors: readonly { user: string; device: string; conv: ConversationId; seq: number }[], seenTs: number): Promise<void>
+  /** Sets when these sessions were seen, in one commit. One that does not exist is left alone. */
+  touch(sessions: readonly { user: string; device: string }[], seenTs: number): Promise<void>
   remove(user: string, device: string): Promise<void>
 }
 

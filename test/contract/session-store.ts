@@ -69,6 +69,18 @@ export function testSessionStore(t: Test, open: OpenStore): void {
     t.same(await sessions.get('alice', 'phone'), { ...phone, seenTs: 78 })
   })
 
+  t.test('a session is seen without its cursors, and one that does not exist is not made', async (t) => {
+    const tested = await open(t)
+    await tested.store.sessions.create(phone, new Map([['u/alice/bob', 4]]))
+    await tested.store.sessions.touch([phone, { user: 'alice', device: 'never' }], 55)
+    await tested.store.sessions.touch([], 66)
+    for await (const { sessions } of nowAndReopened(tested)) {
+      t.same(await sessions.get('alice', 'phone'), { ...phone, seenTs: 55 })
+      t.same([...(await sessions.cursors('alice', 'phone'))], [['u/alice/bob', 4]])
+      t.equal(await sessions.get('alice', 'never'), undefined)
+    }
+  })
+
   t.test('cursors of a session that was removed meanwhile are left alone', async (t) => {
     const tested = await open(t)
     const { sessions } = tested.store

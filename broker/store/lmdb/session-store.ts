@@ -86,6 +86,16 @@ export class LmdbSessionStore implements SessionStore {
     }, cursors.length * cursorBytesMax)
   }
 
+  touch(named: readonly { user: string; device: string }[], seenTs: number): Promise<void> {
+    if (named.length === 0) return Promise.resolve()
+    return this.#environment.transact(() => {
+      for (const { user, device } of named) {
+        const record = this.#session(user, device)
+        if (record !== undefined) this.#tables.sessions.put(plainKey(user, device), Buffer.from(JSON.stringify({ ...record, seenTs })))
+      }
+    }, named.length * cursorBytesMax)
+  }
+
   remove(user: string, device: string): Promise<void> {
     return this.#environment.transact(() => this.#clear(user, device))
   }

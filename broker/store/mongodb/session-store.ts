@@ -68,6 +68,14 @@ export class MongodbSessionStore implements SessionStore {
     await this.#queue.run(bySession.keys(), () => this.#server.run(write))
   }
 
+  async touch(named: readonly { user: string; device: string }[], seenTs: number): Promise<void> {
+    if (named.length === 0) return
+    const ids = named.map(({ user, device }) => pairId(user, device))
+    const updates = ids.map((_id) => ({ updateOne: { filter: { _id }, update: { $set: { seenTs } } } }))
+    const write = () => this.#server.collections.sessions.bulkWrite(updates, { ordered: false })
+    await this.#queue.run(ids, () => this.#server.run(write))
+  }
+
   async remove(user: string, device: string): Promise<void> {
     const { sessions, retransmits } = this.#server.collections
     const _id = pairId(user, device)
