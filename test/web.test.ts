@@ -292,6 +292,33 @@ if (executablePath === undefined) {
     clean(t, [alice, bob])
   })
 
+  t.test('a picture is sent, and shown to who it was sent to', async (t) => {
+    const stage = await Stage.open(t)
+    const [alice, bob] = [await stage.signedIn('alice'), await stage.signedIn('bob')]
+    await opens(alice.page, 'bob')
+    await opens(bob.page, 'alice')
+    const pixel = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
+    const picker = alice.page.locator('#picker')
+    await picker.setInputFiles({ name: 'dot.png', mimeType: 'image/png', buffer: Buffer.from(pixel, 'base64') })
+    for (const { page } of [alice, bob]) {
+      await page.locator('.attachment.picture img[src]').waitFor()
+      await page.waitForFunction(`document.querySelector('.attachment.picture img').naturalWidth === 1`)
+    }
+    await picker.setInputFiles({ name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('noodles') })
+    const link = bob.page.locator('.attachment.file a[href]')
+    await link.waitFor()
+    const [download] = await Promise.all([bob.page.waitForEvent('download'), link.click()])
+    t.equal(download.suggestedFilename(), 'notes.txt')
+    await picker.setInputFiles({ name: 'lie.pdf', mimeType: 'application/pdf', buffer: Buffer.from('no pdf') })
+    await alice.page.locator('#upload-state', { hasText: 'lie.pdf was not sent: these bytes are no application/pdf' }).waitFor()
+    const complaints = alice.faults.splice(0)
+    t.ok(
+      complaints.every((fault) => fault.includes('415')),
+      'and nothing else went wrong',
+    )
+    clean(t, [alice, bob])
+  })
+
   t.test('the page comes back with the server, and misses nothing', async (t) => {
     const stage = await Stage.open(t)
     const alice = await stage.signedIn('alice')

@@ -5,6 +5,7 @@
 import { CallError, Connection, type LinkState } from './connection.js'
 import type { Credentials } from './credentials.js'
 import { createGroupCalls, type GroupCalls } from './group-calls.js'
+import { MediaLinks, upload } from './media.js'
 import { createOutbox, type Outbox } from './outbox.js'
 import {
   type Ack,
@@ -40,10 +41,13 @@ const gapPatienceMs = 300
 const refreshPauseMs = 3_000
 const readPauseMs = 250
 
+const contentOf = ({ message, body }: Pending): { type: string; body: unknown } => message ?? { type: 'text', body }
+
 export class ChatClient {
   readonly me: string
   readonly store: Store
   readonly groups: GroupCalls
+  readonly media: MediaLinks
   readonly #connection: Connection
   readonly #listener: ChatListener
   readonly #outbox: Outbox
@@ -65,6 +69,7 @@ export class ChatClient {
       received: (kind, payload) => this.#received(kind, payload),
     })
     this.groups = createGroupCalls(this.#connection, this.store)
+    this.media = new MediaLinks((method, params) => this.#connection.call(method, params))
   }
 
   open(): void {
@@ -91,9 +96,16 @@ export class ChatClient {
     this.#transmit({ id: `w-${randomName(20)}`, conv, body, state: 'sending' })
   }
 
+  /** Uploads a file, then sends it. Rejects with a CallError when it cannot be uploaded. */
+  async sendFile(conv: Address, file: File): Promise<void> {
+    const message = await upload((method, params) => this.#connection.call(method, params), file)
+    this.store.ensure(conv)
+    this.#transmit({ id: `w-${randomName(20)}`, conv, body: file.name, message, state: 'sending' })
+  }
+
   /** Under the id that it had, so that it is stored once even if the failure was only that of its acknowledgement. */
-  retry({ id, conv, body }: Pending): void {
-    this.#transmit({ id, conv, body, state: 'sending' })
+  retry({ error: _, ...pending }: Pending): void {
+    this.#transmit({ ...pending, state: 'sending' })
   }
 
   discard(pending: Pending): void {
@@ -104,7 +116,7 @@ export class ChatClient {
   #transmit(pending: Pending): void {
     this.store.pending.set(pending.id, pending)
     this.#pendingChanged()
-    this.#connection.publish(messageTopic(pending.conv), { id: pending.id, type: 'text', body: pending.body })
+    this.#connection.publish(messageTopic(pending.conv), { id: pending.id, ...contentOf(pending) })
   }
 
   #pendingChanged(): void {
@@ -174,7 +186,7 @@ export class ChatClient {
       this.store.pending.set(pending.id, { ...pending, state: 'failed', error: error?.message ?? 'The server did not say why.' })
     } else {
       this.store.pending.delete(pending.id)
-      this.store.add(conv, { seq, ts, from: this.me, id: pending.id, type: 'text', body: pending.body })
+      this.store.add(conv, { seq, ts, from: this.me, id: pending.id, ...contentOf(pending) })
       this.#watchGap(conv)
     }
     this.#pendingChanged()

@@ -31,6 +31,9 @@ export function createConversationView(leave: () => void): ConversationView {
   const toLatestText = byId('to-latest-text', 'span')
   const composer = byId('composer', 'form')
   const draft = byId('draft', 'textarea')
+  const attach = byId('attach', 'button')
+  const picker = byId('picker', 'input')
+  const uploadState = byId('upload-state', 'p')
   const readOnly = byId('read-only', 'p')
   const drafts = new Map<Address, string>()
 
@@ -105,6 +108,7 @@ export function createConversationView(leave: () => void): ConversationView {
       pending: current.store.pendingOf(open.conv),
       firstUnread,
       isOnline: current.link.kind === 'online',
+      linkOf: (url: string) => current.media.of(url),
     }
     const items = logItems(facts, { retry: (pending) => current.retry(pending), discard: (pending) => current.discard(pending) })
     keepPlace(log, messages, () => {
@@ -140,6 +144,7 @@ export function createConversationView(leave: () => void): ConversationView {
     frame.hidden = open === undefined
     composer.hidden = true
     readOnly.hidden = true
+    uploadState.hidden = true
     toLatest.hidden = true
     if (open === undefined) return
     firstUnread = open.unread > 0 ? open.readUpTo + 1 : undefined
@@ -171,6 +176,28 @@ export function createConversationView(leave: () => void): ConversationView {
     draft.focus()
   }
 
+  async function sendFile(file: File | undefined): Promise<void> {
+    if (file === undefined || open === undefined || client === undefined) return
+    attach.disabled = true
+    uploadState.hidden = false
+    uploadState.textContent = `Uploading ${file.name} …`
+    isAtEnd = true
+    try {
+      await client.sendFile(open.conv, file)
+      uploadState.hidden = true
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error
+      uploadState.textContent = `${file.name} was not sent: ${error.message}`
+    } finally {
+      attach.disabled = false
+    }
+  }
+
+  attach.addEventListener('click', () => picker.click())
+  picker.addEventListener('change', () => {
+    void sendFile(picker.files?.[0])
+    picker.value = ''
+  })
   // A part that scrolls must be reachable by keyboard.
   log.tabIndex = 0
   composer.addEventListener('submit', (event) => {

@@ -7,7 +7,15 @@ import type { Message } from './protocol.js'
 export type Content =
   | { kind: 'text'; text: string }
   /** `href` is undefined when the URL is none that may be opened. */
-  | { kind: 'link'; label: string; detail: string; href: string | undefined }
+  | {
+      kind: 'link'
+      label: string
+      detail: string
+      href: string | undefined
+      /** An object of this server, which needs a link. */
+      url?: string
+      shown: 'picture' | 'sound' | 'file'
+    }
   | { kind: 'recalled' }
   | { kind: 'unsupported'; type: string }
 
@@ -92,6 +100,13 @@ export function safeHref(url: unknown): string | undefined {
   return protocol === 'http:' || protocol === 'https:' ? href : undefined
 }
 
+/** An object of the server that the page comes from. */
+function isOwnMedia(url: unknown): url is string {
+  if (typeof url !== 'string') return false
+  const origin = typeof location === 'undefined' ? '' : location.origin
+  return url.startsWith('/v1/media/') || url.startsWith(`${origin}/v1/media/`)
+}
+
 function sizeOf(bytes: unknown): string {
   if (typeof bytes !== 'number') return ''
   if (bytes < 1_000) return `${bytes} B`
@@ -105,11 +120,14 @@ function durationOf(ms: unknown): string {
 
 function contentOf(type: string, body: unknown): Content {
   const { url, name, size, width, height, duration_ms } = fieldsOf(body)
+  const own = isOwnMedia(url) ? { url } : {}
   const link = (label: string, details: string[]): Content => ({
     kind: 'link',
     label,
     detail: details.filter((detail) => detail !== '').join(' · '),
     href: safeHref(url),
+    ...own,
+    shown: type === 'image' ? 'picture' : type === 'voice' ? 'sound' : 'file',
   })
   if (type === 'text' && typeof body === 'string') return { kind: 'text', text: body }
   if (type === 'image') return link('Image', [`${Number(width)} × ${Number(height)}`, sizeOf(size)])

@@ -18,6 +18,8 @@ export interface LogFacts {
   /** The first seq that was unread when the conversation was opened. */
   firstUnread: number | undefined
   isOnline: boolean
+  /** What loads an object of this server. */
+  linkOf(url: string): Promise<string>
 }
 
 const runMs = 5 * 60_000
@@ -86,7 +88,7 @@ function bubbleItem(bubble: Bubble, facts: LogFacts, isRun: boolean): Item {
         { class: `bubble ${content.kind}` },
         isNamed ? el('span', { class: 'from' }, message.from) : undefined,
         quoted && el('blockquote', {}, el('span', { class: 'from' }, quoted.from), el('span', { class: 'quoted' }, quoted.text)),
-        contentElement(content),
+        contentElement(content, facts),
         el(
           'span',
           { class: 'meta' },
@@ -123,14 +125,38 @@ const reactionBar = (reactions: readonly (readonly [string, readonly string[]])[
     ),
   )
 
-function contentElement(content: Content): HTMLElement {
+function contentElement(content: Content, facts: LogFacts): HTMLElement {
   if (content.kind === 'text') return el('p', { class: 'text', dir: 'auto' }, ...withLinks(content.text))
   if (content.kind === 'recalled') return el('p', { class: 'text quiet' }, 'This message was recalled')
   if (content.kind === 'unsupported') return el('p', { class: 'text quiet' }, `This page cannot show messages of type ${content.type}`)
   const label = [el('strong', {}, content.label), el('span', { class: 'detail' }, content.detail)]
+  if (content.url !== undefined) return mediaElement(content, content.url, facts)
   if (content.href === undefined)
     return el('p', { class: 'attachment' }, ...label, el('span', { class: 'detail' }, 'Its link is not safe to open'))
   return el('a', { class: 'attachment', href: content.href, target: '_blank', rel: 'noopener noreferrer' }, icon('link'), ...label)
+}
+
+/** Loaded by a link that is asked for when it is built, and again when it has expired. */
+function mediaElement({ shown, label, detail }: Extract<Content, { kind: 'link' }>, url: string, { linkOf }: LogFacts): HTMLElement {
+  const words = [el('strong', {}, label), el('span', { class: 'detail' }, detail)]
+  const fail = (): void => box.replaceChildren(...words, el('span', { class: 'detail' }, 'It cannot be loaded'))
+  const box = el('p', { class: `attachment ${shown}` }, ...(shown === 'picture' ? [] : words))
+  const set = (element: HTMLElement, attribute: string): void =>
+    void linkOf(url).then((link) => element.setAttribute(attribute, link), fail)
+  if (shown === 'picture') {
+    const picture = el('img', { alt: `${label}, ${detail}`, loading: 'lazy', onerror: fail })
+    set(picture, 'src')
+    box.append(picture)
+  } else if (shown === 'sound') {
+    const sound = el('audio', { controls: true, preload: 'none', 'aria-label': label })
+    set(sound, 'src')
+    box.append(sound)
+  } else {
+    const open = el('a', { download: true }, icon('link'), ...words)
+    set(open, 'href')
+    box.replaceChildren(open)
+  }
+  return box
 }
 
 /** Web addresses become links; everything else stays text. */

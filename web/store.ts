@@ -8,7 +8,10 @@ import { type Address, type ConversationSummary, idOf, isGroup, type Message } f
 export interface Pending {
   id: string
   conv: Address
+  /** A text, or the name of a file. */
   body: string
+  /** Of a file, which has been uploaded. */
+  message?: { type: string; body: object }
   state: 'sending' | 'failed'
   /** Why it failed, in the server's words. */
   error?: string
