@@ -11,19 +11,42 @@ import mqemitter from 'mqemitter'
 import type { AedesStream } from './aedes-stream.js'
 import type { Config } from './config.js'
 import type { Connection } from './connection.js'
+import { HeldDeliveries } from './held-deliveries.js'
 import { hubPacketIdMax } from './in-flight.js'
+import { InTurn } from './in-turn.js'
 import type { Logger } from './logger.js'
 import type { Connect } from './mqtt/validate.js'
 import type { Caller } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
-import { OpenTopicsPersistence } from './store/open-topics-persistence.js'
+import type { OpenPacket } from './store/open-packet.js'
+import { type OpenTopicsGuards, OpenTopicsPersistence, type OpenTopicsState } from './store/open-topics-persistence.js'
 import type { Store } from './store/store.js'
+
+/** What nodes share of the open topics. */
+interface SharedOpenTopics {
+  /** Aedes' name of this node. */
+  id: string
+  /** In place of Aedes' emitter. */
+  emitter: object
+  state: OpenTopicsState
+  /** Resolves when other nodes can be told, and rejects when that takes too long. */
+  whenUp(): Promise<void>
+}
+
+export interface SharedOpenTopicsGuards extends OpenTopicsGuards {
+  /** A will of a client whose node has died. */
+  publishWill(client: string, packet: OpenPacket): Promise<void>
+}
+
+export type OpenTopicsFactory = (guards: SharedOpenTopicsGuards) => SharedOpenTopics
 
 export interface AedesAdapterOptions {
   config: Config
   logger: Logger
   plugins: PluginHost
   store: Store
+  /** Of a cluster; without it the open topics are this node's own. */
+  shared?: OpenTopicsFactory | undefined
   /** A will on a chat topic, after its client was lost. */
   publishWill(caller: Caller, topic: string, payload: Buffer, retain: boolean): void
 }
@@ -59,33 +82,44 @@ const noDuplicates: Record<string, number> = new Proxy<Record<string, number>>(O
 /** Aedes takes packet ids from the upper half, the hub from the lower; this far up it starts over. */
 const aedesPacketIdRestart = 49_152
 const refusedSubscription = null
+const anonymousUser = '$anonymous'
+/** Heard by nobody. */
+const emptyTopic = '$SYS/published'
+const isTrue = (): boolean => true
+const isFalse = (): boolean => false
 
 const packetIdBehind = (id: number | undefined): number =>
   id === undefined || id < hubPacketIdMax || id >= aedesPacketIdRestart ? hubPacketIdMax + 1 : id + 1
 
 /** Client ids inside Aedes: users and anonymous clients can never meet, since a user id has no `$`. */
 const scopedId = (username: string | undefined, clientId: string): string =>
-  `${username ?? '$anonymous'}/${clientId === '' ? randomUUID() : clientId}`
+  `${username ?? anonymousUser}/${clientId === '' ? randomUUID() : clientId}`
 
 export class AedesAdapter {
   readonly #broker: Aedes
-  readonly #persistence: OpenTopicsPersistence
+  readonly #persistence: OpenTopicsState
   readonly #options: AedesAdapterOptions
   readonly #connections = new WeakMap<object, Connection>()
   readonly #forwards = new WeakMap<AedesStream, Set<string>>()
   /** Of a SUBSCRIBE with several filters only the granted ones may be stored. */
   readonly #granted = new WeakSet<object>()
+  /** Of a cluster. */
+  readonly #held = new HeldDeliveries()
+  readonly #publishing = new InTurn()
+  readonly #whenUp: () => Promise<void>
 
   constructor(options: AedesAdapterOptions) {
     this.#options = options
-    this.#persistence = new OpenTopicsPersistence({
-      store: options.store.openTopics,
+    const guards: OpenTopicsGuards = {
       isGranted: (sub) => this.#granted.has(sub),
       isForwarded: (client, packet) => this.#isForwarded((client as Partial<PrivateClient>).conn, packet),
-      logger: options.logger,
-    })
+    }
+    const shared = options.shared?.({ ...guards, publishWill: (client, packet) => this.#publishWillOf(client, packet) })
+    this.#persistence = shared?.state ?? new OpenTopicsPersistence({ ...guards, store: options.store.openTopics, logger: options.logger })
+    this.#whenUp = shared?.whenUp ?? (async () => undefined)
     this.#broker = new Aedes({
-      mq: mqemitter({ concurrency: 0, matchEmptyLevels: true }),
+      ...(shared !== undefined && { id: shared.id }),
+      mq: shared?.emitter ?? mqemitter({ concurrency: 0, matchEmptyLevels: true }),
       persistence: this.#persistence,
       concurrency: 0,
       connectTimeout: 60_000,
@@ -97,12 +131,17 @@ export class AedesAdapter {
         if (connection === undefined) return callback(new Error('connected without a connection'), false)
         packet.clientId = scopedId(connection.connect?.username, packet.clientId)
         packet.keepalive = 0 // The connection keeps it, at no cost per packet.
+        const inner = client as unknown as PrivateClient
+        inner.duplicates = noDuplicates
+        const start = (lastId: number | undefined): void => {
+          inner._nextId = packetIdBehind(lastId)
+          callback(null, true)
+        }
         // Behind the ids of the session that are still in use [MQTT-2.3.1-4].
         const lastId = connection.connect?.clean ? undefined : this.#persistence.lastPacketId({ id: packet.clientId })
-        const inner = client as unknown as PrivateClient
-        inner._nextId = packetIdBehind(lastId)
-        inner.duplicates = noDuplicates
-        callback(null, true)
+        if (options.shared !== undefined) this.#held.hold(client)
+        if (lastId instanceof Promise) lastId.then(start, (error: Error) => callback(error, false))
+        else start(lastId)
       },
       // The connection was admitted before Aedes hears of it.
       authenticate: (client, _username, _password, callback) => callback(null, this.#connectionOf(client) !== undefined),
@@ -118,6 +157,7 @@ export class AedesAdapter {
       },
     })
     this.#broker.on('clientReady', (client) => {
+      this.#held.release(client)
       this.#connectionOf(client)?.connected(Object.keys((client as unknown as PrivateClient).subscriptions))
     })
     this.#broker.on('error' as never, ((error: Error) => options.logger.error({ err: error }, 'fault of the application topics')) as never)
@@ -158,9 +198,46 @@ export class AedesAdapter {
     const caller = this.#callerOf(client)
     if (caller === undefined) return callback(new Error('nobody published this'))
     const { plugins, publishWill } = this.#options
-    if (plugins.authorizeOpenPublish(caller, packet.topic)) return callback(null)
+    if (plugins.authorizeOpenPublish(caller, packet.topic)) {
+      if (this.#options.shared === undefined || packet.qos === 0 || client === null || client.closed) return callback(null)
+      return void this.#publishFirst(client, packet).then(() => callback(null), callback)
+    }
     callback(new Error(`${packet.topic} may not be published to`))
     if (caller.user !== '') publishWill(caller, packet.topic, Buffer.from(packet.payload), packet.retain)
+  }
+
+  /**
+   * Aedes acknowledges QoS 1 before it has stored or sent anything on, and QoS 2 for good once it has the id. So the message is
+   * published here, and what is left for Aedes is an empty one that nobody hears.
+   */
+  async #publishFirst(client: Client, packet: AedesPublishPacket): Promise<void> {
+    await this.#publishing.run([client.id], async () => {
+      await this.#whenUp()
+      if (client.closed) throw new Error('the connection was closed before the message could be published')
+      const isRepeat = packet.qos === 2 && (await this.#persistence.incomingGetPacket(client, packet).then(isTrue, isFalse))
+      if (isRepeat) return
+      const { cmd, topic, payload, qos, retain } = packet
+      await new Promise<void>((resolve, reject) => {
+        this.#broker.publish({ cmd, topic, payload, qos, retain, dup: false }, (error) => (error ? reject(error) : resolve()))
+      })
+    })
+    packet.topic = emptyTopic
+    packet.payload = Buffer.alloc(0)
+    packet.retain = false
+  }
+
+  /** In the name of a user whose node has died. */
+  async #publishWillOf(client: string, { topic = '', payload = '', qos = 0, retain = false }: OpenPacket): Promise<void> {
+    const at = client.indexOf('/')
+    const user = client.slice(0, at)
+    const caller: Caller = { user: user === anonymousUser ? '' : user, device: client.slice(at + 1) }
+    const { plugins, publishWill } = this.#options
+    if (!plugins.authorizeOpenPublish(caller, topic)) {
+      if (caller.user !== '') publishWill(caller, topic, Buffer.from(payload), retain)
+      return
+    }
+    const packet = { cmd: 'publish', topic, payload: Buffer.from(payload), qos, retain, dup: false } as AedesPublishPacket
+    await new Promise<void>((resolve, reject) => this.#broker.publish(packet, (error) => (error ? reject(error) : resolve())))
   }
 
   #mayReceive(client: Client, sub: Subscription): boolean {

@@ -29,6 +29,7 @@ import { assertWhole } from './migrate/claim.js'
 import type { PluginFactory } from './plugin.js'
 import { PluginHost } from './plugin-host.js'
 import { createReadiness } from './readiness.js'
+import type { ClusterOpenTopics } from './redis/cluster-open-topics.js'
 import { Retention } from './retention.js'
 import { createRpcRoute } from './rpc.js'
 import { loadSecret } from './secret.js'
@@ -127,6 +128,14 @@ function createCluster({ store, logger, bus, metrics, hub, log }: ClusterParts):
 
 type Undo = (() => Promise<unknown>)[]
 
+/** Of a cluster; undefined without one. */
+async function shareOpenTopics({ redisUrl: url, redisPrefix: prefix }: Config, logger: Logger): Promise<ClusterOpenTopics | undefined> {
+  if (url === undefined) return undefined
+  // Its client is loaded by those only who need it.
+  const { connectOpenTopics } = await import('./redis/cluster-open-topics.js')
+  return connectOpenTopics({ url, prefix, logger })
+}
+
 async function start(config: Config, logger: Logger, further: readonly PluginFactory[], undo: Undo): Promise<Server> {
   const store = await openStore(config, logger)
   undo.push(() => store.close())
@@ -184,11 +193,14 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   undo.push(() => plugins.close())
   await plugins.start()
 
+  const openTopics = await shareOpenTopics(config, logger)
+  undo.push(async () => openTopics?.close())
   const adapter = new AedesAdapter({
     config,
     logger,
     plugins,
     store,
+    shared: openTopics?.create,
     publishWill: createWillPublisher(plugins),
   })
   const forgetDevice = createForget({ hub, adapter, bus, logger })

@@ -13,12 +13,31 @@ import { decodePacket, encodePacket, type OpenPacket } from './open-packet.js'
 import type { KeyValueStore } from './store.js'
 import { WriteBehind } from './write-behind.js'
 
-export interface OpenTopicsOptions {
-  store: KeyValueStore
+/** What the adapter knows of Aedes' subscriptions and forwards. */
+export interface OpenTopicsGuards {
   /** True for an item of a SUBSCRIBE that was granted; asked with the very object that Aedes holds. */
   isGranted: (sub: OpenSubscription) => boolean
   /** True for a packet that was sent to the client on its present connection: it must stay queued until acknowledged. */
   isForwarded: (client: OpenClient, packet: OpenPacket) => boolean
+}
+
+/** What the adapter asks of a persistence beside what Aedes does. */
+export interface OpenTopicsState {
+  /** Changes that are not saved yet. */
+  readonly unsaved: number
+  /** True if anything is kept of this session. */
+  holds(client: string): boolean
+  /** The packet id given last among those of the session that wait for an acknowledgement. */
+  lastPacketId(client: OpenClient): number | undefined | Promise<number | undefined>
+  cleanSubscriptions(client: OpenClient): Promise<void>
+  cleanIncoming(client: OpenClient): Promise<void>
+  incomingGetPacket(client: OpenClient, packet: object): Promise<object>
+  /** Resolves when everything is saved. */
+  destroy(): Promise<void>
+}
+
+export interface OpenTopicsOptions extends OpenTopicsGuards {
+  store: KeyValueStore
   logger?: Logger
   retainedMax?: number
   /** Per session. */
@@ -32,7 +51,7 @@ export interface OpenSubscription {
   qos: number
 }
 
-interface OpenClient {
+export interface OpenClient {
   id: string
 }
 
@@ -51,7 +70,7 @@ const queuePrefix = 'queue/'
 const queueKey = (client: string, number: number): string =>
   `${queuePrefix}${nameOf(client)}/${number.toString(16).padStart(numberDigits, '0')}`
 
-export class OpenTopicsPersistence extends MemoryPersistence {
+export class OpenTopicsPersistence extends MemoryPersistence implements OpenTopicsState {
   readonly #options: OpenTopicsOptions
   readonly #saved: WriteBehind
   readonly #queues: OfflineQueues

@@ -1,0 +1,166 @@
+/** Open topics on two nodes with one Redis: live messages, sessions that go on at the other node, retained messages, wills, and a Redis that is away. */
+import t, { type Test } from 'tap'
+import { eventually } from './helper/eventually.js'
+import { type OpenNode, startOpenNode } from './helper/open-node.js'
+import { connectRaw, type RawClient, type RawOptions } from './helper/raw-client.js'
+import { newPrefix, startRedis, type TestRedis } from './helper/redis.js'
+
+interface Cluster {
+  redis: TestRedis
+  prefix: string
+  a: OpenNode
+  b: OpenNode
+}
+
+async function startCluster(t: Test): Promise<Cluster | undefined> {
+  const redis = await startRedis(t)
+  if (redis === undefined) return undefined
+  const prefix = newPrefix()
+  return { redis, prefix, a: await startOpenNode(t, redis.url, prefix), b: await startOpenNode(t, redis.url, prefix) }
+}
+
+async function join(t: Test, { port }: OpenNode, clientId: string, options: Partial<RawOptions> = {}): Promise<RawClient> {
+  const client = await connectRaw({ port, clientId, username: 'u', password: 'x', ...options })
+  t.teardown(() => client.reset())
+  return client
+}
+
+const text = (message: { payload: string | Buffer }): string => message.payload.toString()
+
+async function texts(client: RawClient, topic: string, count: number): Promise<string[]> {
+  const all: string[] = []
+  while (all.length < count) all.push(text(await client.message(topic)))
+  return all
+}
+
+const numbers = (from: number, to: number): string[] => Array.from({ length: to - from }, (_, at) => String(from + at))
+
+t.test('what is published on one node is heard on the other, once, by filters of every kind', async (t) => {
+  const cluster = await startCluster(t)
+  if (cluster === undefined) return
+  const publisher = await join(t, cluster.a, 'publisher')
+  const receiver = await join(t, cluster.b, 'receiver')
+  await receiver.subscribe(['room/1', 1], ['room/+', 2], ['we[i]rd/*', 1], ['constructor', 1])
+  for (const qos of [0, 1, 2] as const) {
+    await publisher.publish('room/1', `qos ${qos}`, { qos })
+    t.equal(text(await receiver.message('room/1')), `qos ${qos}`)
+  }
+  await publisher.publish('we[i]rd/*', 'stars', { qos: 1 })
+  await publisher.publish('room/2', 'other', { qos: 1 })
+  await publisher.publish('constructor', 'built', { qos: 1 })
+  t.equal(text(await receiver.message('we[i]rd/*')), 'stars')
+  t.equal(text(await receiver.message('room/2')), 'other')
+  t.equal(text(await receiver.message('constructor')), 'built')
+  t.equal(receiver.received.filter(({ cmd }) => cmd === 'publish').length, 6)
+})
+
+t.test('a persistent session goes on at the other node, in order, and leaves nothing in Redis when it ends', async (t) => {
+  const cluster = await startCluster(t)
+  if (cluster === undefined) return
+  const { redis, prefix, a, b } = cluster
+  const first = await join(t, a, 'away', { clean: false })
+  await first.subscribe(['news/a', 1], ['secret/boss', 1], ['news/b', 2])
+  first.reset()
+  await first.closed
+  const publisher = await join(t, b, 'publisher')
+  // Node b has heard of the subscriptions when it queues for them.
+  await eventually(async () => {
+    await publisher.publish('news/b', 'known', { qos: 1 })
+    return (await redis.command('EXISTS', `${prefix}open:queue:u/away`)) === '1'
+  })
+  for (const n of numbers(0, 30)) await publisher.publish('news/a', n, { qos: 1 })
+  await publisher.publish('secret/boss', 'no', { qos: 0 })
+  const second = await join(t, b, 'away', { clean: false, autoAck: false })
+  t.ok(second.sessionPresent)
+  t.strictSame(await texts(second, 'news/a', 30), numbers(0, 30))
+  second.reset()
+  await second.closed
+  const third = await join(t, a, 'away', { clean: false })
+  const [again] = [await third.message('news/a')]
+  t.ok(again.dup, 'what was not acknowledged comes again')
+  t.strictSame(await texts(third, 'news/a', 29), numbers(1, 30))
+  await eventually(async () => (await redis.command('EXISTS', `${prefix}open:queue:u/away`)) === '0', { what: 'all is acknowledged' })
+  third.reset()
+  await third.closed
+  const last = await join(t, b, 'away', { clean: true })
+  t.notOk(last.sessionPresent)
+  t.equal(await redis.command('EXISTS', `${prefix}open:subscriptions`), '0')
+})
+
+t.test('a session that returns under traffic gets its CONNACK first and everything in order', async (t) => {
+  const cluster = await startCluster(t)
+  if (cluster === undefined) return
+  const { a, b } = cluster
+  const first = await join(t, a, 'busy', { clean: false })
+  await first.subscribe(['busy', 1])
+  first.reset()
+  await first.closed
+  const publisher = await join(t, a, 'publisher')
+  for (const n of numbers(0, 50)) await publisher.publish('busy', n, { qos: 1 })
+  const live = (async () => {
+    for (const n of numbers(50, 150)) await publisher.publish('busy', n, { qos: 1 })
+  })()
+  const second = await join(t, b, 'busy', { clean: false })
+  t.strictSame(await texts(second, 'busy', 150), numbers(0, 150))
+  t.equal(second.received[0]?.cmd, 'connack')
+  await live
+})
+
+t.test('retained messages are the same on both nodes', async (t) => {
+  const cluster = await startCluster(t)
+  if (cluster === undefined) return
+  const publisher = await join(t, cluster.a, 'publisher')
+  await publisher.publish('state/a', 'on', { qos: 1, retain: true })
+  await publisher.publish('state/b', 'gone', { qos: 1, retain: true })
+  await publisher.publish('state/b', '', { qos: 1, retain: true })
+  for (const filter of ['state/a', 'state/+', '#']) {
+    const receiver = await join(t, cluster.b, `receiver-${filter.length}`)
+    await receiver.subscribe([filter, 1])
+    const message = await receiver.message('state/a')
+    t.ok(message.retain)
+    t.equal(text(message), 'on')
+  }
+})
+
+t.test('the will of a client whose node dies is published once, and not when he has come back', async (t) => {
+  const cluster = await startCluster(t)
+  if (cluster === undefined) return
+  const { redis, prefix, a, b } = cluster
+  const c = await startOpenNode(t, redis.url, prefix)
+  const witness = await join(t, b, 'witness')
+  await witness.subscribe(['last/+', 1])
+  const will = (topic: string): Partial<RawOptions> => ({ will: { topic, payload: 'bye', qos: 1 } })
+  await join(t, a, 'lost', will('last/lost'))
+  await join(t, a, 'moved', will('last/moved'))
+  a.kill()
+  await join(t, c, 'moved')
+  t.equal(text(await witness.message('last/lost')), 'bye')
+  await eventually(async () => (await redis.command('SCARD', `${prefix}open:nodes`)) === '2', { what: 'the dead node is forgotten' })
+  const wills = witness.received.filter((packet) => packet.cmd === 'publish')
+  t.equal(wills.length, 1, 'by one of two survivors')
+})
+
+t.test('while Redis is away nothing is acknowledged, and it is published when Redis is back', async (t) => {
+  const cluster = await startCluster(t)
+  if (cluster === undefined) return
+  const { redis, a, b } = cluster
+  const publisher = await join(t, a, 'publisher')
+  const receiver = await join(t, b, 'receiver')
+  await receiver.subscribe(['x', 1])
+  await publisher.publish('x', 'before', { qos: 1 })
+  t.equal(text(await receiver.message('x')), 'before')
+  await redis.kill()
+  let isAcknowledged = false
+  const published = publisher.publish('x', 'during', { qos: 1 }).then(() => {
+    isAcknowledged = true
+  })
+  await publisher.ping()
+  t.notOk(isAcknowledged)
+  await redis.start()
+  await published
+  // The other node may hear again a little later than this one may speak.
+  await eventually(async () => {
+    await publisher.publish('x', 'after', { qos: 1 })
+    return receiver.received.some((packet) => packet.cmd === 'publish' && text(packet) === 'after')
+  })
+})
