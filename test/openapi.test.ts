@@ -1,6 +1,8 @@
 /** The OpenAPI document is valid, and has every method and admin call with what it takes and how it fails. */
 import { Validator } from '@seriousme/openapi-schema-validator'
 import t from 'tap'
+import type { TSchema } from 'typebox'
+import { Value } from 'typebox/value'
 import { type Json, stage } from './helper/stage.js'
 
 interface Operation {
@@ -33,4 +35,50 @@ t.test('every method is in it, with what it takes and how it fails', async (t) =
     t.ok(post?.responses['400'] && post.responses['401'] && post.responses['404'], `${path} names its errors`)
   }
   t.ok(paths['/v1/admin/users/{id}/sessions']?.delete)
+})
+
+t.test('every method says what it answers, and answers so', async (t) => {
+  const s = await stage(t)
+  const { paths } = (await s.http('GET', '/v1/openapi.json')).body as { paths: Record<string, Record<string, Operation>> }
+  const schemaOf = (method: string): Json => paths[`/v1/rpc/${method}`]?.post?.responses['200']?.content?.['application/json']?.schema ?? {}
+  for (const path of Object.keys(paths)) {
+    if (path.startsWith('/v1/rpc/')) t.ok('properties' in schemaOf(path.slice('/v1/rpc/'.length)), `${path} names its fields`)
+  }
+  const [alice, bob] = await s.cast(['alice', 'bob'])
+  await s.actor('alice', { device: 'web', clean: false })
+  await bob.sends('u/alice', 'hi')
+  await bob.sends('u/alice', { type: 'recall', body: { seq: 1 } })
+  const calls: [string, Json][] = [
+    ['group.create', { group: 'team', members: ['bob'] }],
+    ['conversation.update', { conv: 'u/bob', pinned: true, muted_until: Date.now() + 60_000 }],
+    ['conversations', {}],
+    ['history', { conv: 'u/bob' }],
+    ['history', { conv: 'u/bob', fold: true }],
+    ['sync', {}],
+    ['receipts', { conv: 'g/team' }],
+    ['receipts', { conv: 'u/bob', seq: 1 }],
+    ['devices.list', {}],
+    ['devices.remove', { device: 'web' }],
+    ['group.mute', { group: 'team', user: 'bob' }],
+    ['group.get', { group: 'team' }],
+    ['group.members', { group: 'team' }],
+    ['group.update', { group: 'team', name: 'New' }],
+    ['group.remove', { group: 'team', users: ['bob'] }],
+    ['group.add', { group: 'team', users: ['bob'] }],
+    ['group.role', { group: 'team', user: 'bob', role: 'admin' }],
+    ['group.leave', { group: 'team' }],
+    ['friends.add', { user: 'bob' }],
+    ['friends.list', {}],
+    ['friends.remove', { user: 'bob' }],
+    ['blocks.add', { user: 'bob' }],
+    ['blocks.list', {}],
+    ['blocks.remove', { user: 'bob' }],
+    ['profile.update', { name: 'Alice' }],
+    ['profile.get', { user: 'bob' }],
+  ]
+  for (const [method, params] of calls) {
+    const answer = await alice.calls(method, params)
+    const faults = Value.Errors(schemaOf(method) as TSchema, answer)
+    t.strictSame(faults, [], `${method} ${JSON.stringify(params)}`)
+  }
 })

@@ -14,6 +14,7 @@ import type { Directory, GroupRecord, LogEntry, MemberRecord, Role } from '../..
 import { groupOf, isGroup } from '../../broker/topics.js'
 import { assertModerator, change, joined, left, roleOf } from './change.js'
 import { decideDissolve, decideLeave, decideMute, decideRole, decideUpdate, type GroupChanges } from './decisions.js'
+import { addedResult, createdResult, groupResult, membersResult, nothingResult, removedResult } from './results.js'
 
 const strict = { additionalProperties: false }
 const nameSchema = Type.String({ minLength: 1, maxLength: 128 })
@@ -161,23 +162,36 @@ export const createGroups: PluginFactory = ({ log, store: { directory }, config 
     name: 'groups',
     eraseUser: (user) => leaveAll(world, user),
     methods: {
-      'group.create': method(createGroupSchema, (caller, params) => createGroup(world, caller.user, params)),
-      'group.add': method(withUsers, async (caller, { group, users }) => ({
-        added: await addMembers(world, memberActor(caller), group, users),
-      })),
-      'group.remove': method(withUsers, async (caller, { group, users }) => ({
-        removed: await removeMembers(world, memberActor(caller), group, users),
-      })),
-      'group.leave': method(onlyGroup, async ({ user }, { group }) => {
-        await change(log, group, user, decideLeave(group, user))
-        return {}
-      }),
+      'group.create': method(createGroupSchema, (caller, params) => createGroup(world, caller.user, params), createdResult),
+      'group.add': method(
+        withUsers,
+        async (caller, { group, users }) => ({
+          added: await addMembers(world, memberActor(caller), group, users),
+        }),
+        addedResult,
+      ),
+      'group.remove': method(
+        withUsers,
+        async (caller, { group, users }) => ({
+          removed: await removeMembers(world, memberActor(caller), group, users),
+        }),
+        removedResult,
+      ),
+      'group.leave': method(
+        onlyGroup,
+        async ({ user }, { group }) => {
+          await change(log, group, user, decideLeave(group, user))
+          return {}
+        },
+        nothingResult,
+      ),
       'group.role': method(
         Type.Object({ group: idSchema, user: idSchema, role: roleSchema }, strict),
         async (caller, { group, user, role }) => {
           await change(log, group, caller.user, decideRole(group, caller.user, user, role as Role))
           return {}
         },
+        nothingResult,
       ),
       'group.update': method(
         Type.Object(
@@ -194,6 +208,7 @@ export const createGroups: PluginFactory = ({ log, store: { directory }, config 
           await change(log, group, user, decideUpdate(group, user, changes as GroupChanges))
           return {}
         },
+        nothingResult,
       ),
       'group.mute': method(
         Type.Object({ group: idSchema, user: Type.Optional(idSchema), until: Type.Optional(untilSchema) }, strict),
@@ -201,34 +216,47 @@ export const createGroups: PluginFactory = ({ log, store: { directory }, config 
           await change(log, group, caller.user, decideMute(group, caller.user, user, until))
           return {}
         },
+        nothingResult,
       ),
-      'group.dissolve': method(onlyGroup, async ({ user }, { group }) => {
-        await change(log, group, user, decideDissolve(group, user))
-        return {}
-      }),
-      'group.get': method(onlyGroup, async (caller, { group }) => {
-        const {
-          name,
-          createdTs,
-          membersMax,
-          avatar_url,
-          announcement,
-          history = 'join',
-          mutedUntilTs,
-        } = await assertReader(directory, group, caller)
-        const members = await presentMembers(directory, group)
-        const owner = members.find(({ role }) => role === 'owner')?.user
-        const muted_until = mutedUntilTs || undefined
-        const said = { group, name, avatar_url, announcement, history, muted_until, owner }
-        return { ...said, members: members.length, max_members: membersMax, created_ts: createdTs }
-      }),
-      'group.members': method(membersSchema, async (caller, { group, limit = membersPageDefault, cursor }) => {
-        await assertReader(directory, group, caller)
-        const all = (await presentMembers(directory, group)).sort((a, b) => (a.user < b.user ? -1 : 1))
-        const rest = cursor === undefined ? all : all.filter(({ user }) => user > cursor)
-        const members = rest.slice(0, limit)
-        return rest.length > limit ? { members, next: members.at(-1)?.user } : { members }
-      }),
+      'group.dissolve': method(
+        onlyGroup,
+        async ({ user }, { group }) => {
+          await change(log, group, user, decideDissolve(group, user))
+          return {}
+        },
+        nothingResult,
+      ),
+      'group.get': method(
+        onlyGroup,
+        async (caller, { group }) => {
+          const {
+            name,
+            createdTs,
+            membersMax,
+            avatar_url,
+            announcement,
+            history = 'join',
+            mutedUntilTs,
+          } = await assertReader(directory, group, caller)
+          const members = await presentMembers(directory, group)
+          const owner = members.find(({ role }) => role === 'owner')?.user
+          const muted_until = mutedUntilTs || undefined
+          const said = { group, name, avatar_url, announcement, history, muted_until, owner }
+          return { ...said, members: members.length, max_members: membersMax, created_ts: createdTs }
+        },
+        groupResult,
+      ),
+      'group.members': method(
+        membersSchema,
+        async (caller, { group, limit = membersPageDefault, cursor }) => {
+          await assertReader(directory, group, caller)
+          const all = (await presentMembers(directory, group)).sort((a, b) => (a.user < b.user ? -1 : 1))
+          const rest = cursor === undefined ? all : all.filter(({ user }) => user > cursor)
+          const members = rest.slice(0, limit)
+          return rest.length > limit ? { members, next: members.at(-1)?.user } : { members }
+        },
+        membersResult,
+      ),
     },
   }
 }

@@ -8,6 +8,7 @@ import { type Method, method } from '../../broker/plugin.js'
 import { onePersonSchema, unfriend } from './friends.js'
 import { assertRoom, pageOf, pageSchema } from './people-pages.js'
 import type { PeopleWorld } from './people-world.js'
+import { blocksResult, nothingResult } from './results.js'
 
 async function block(world: PeopleWorld, user: string, peer: string): Promise<void> {
   if (user === peer) throw refuse('invalid', 'nobody blocks himself')
@@ -30,17 +31,29 @@ async function unblock(world: PeopleWorld, user: string, peer: string): Promise<
 
 export function blockMethods(world: PeopleWorld): Record<string, Method> {
   return {
-    'blocks.add': method(onePersonSchema, async (caller, { user }) => {
-      await world.between(caller.user, user, () => block(world, caller.user, user))
-      return {}
-    }),
-    'blocks.remove': method(onePersonSchema, async (caller, { user }) => {
-      await world.between(caller.user, user, () => unblock(world, caller.user, user))
-      return {}
-    }),
-    'blocks.list': method(pageSchema, async (caller, params) => {
-      const { page, next } = await pageOf(world.records.blocks(caller.user), params)
-      return { blocks: page, next }
-    }),
+    'blocks.add': method(
+      onePersonSchema,
+      async (caller, { user }) => {
+        await world.between(caller.user, user, () => block(world, caller.user, user))
+        return {}
+      },
+      nothingResult,
+    ),
+    'blocks.remove': method(
+      onePersonSchema,
+      async (caller, { user }) => {
+        await world.between(caller.user, user, () => unblock(world, caller.user, user))
+        return {}
+      },
+      nothingResult,
+    ),
+    'blocks.list': method(
+      pageSchema,
+      async (caller, params) => {
+        const { page, next } = await pageOf(world.records.blocks(caller.user), params)
+        return { blocks: page, next }
+      },
+      blocksResult,
+    ),
   }
 }

@@ -10,6 +10,7 @@ import { type Method, method } from '../../broker/plugin.js'
 import { assertRoom, pageOf, pageSchema } from './people-pages.js'
 import type { FriendState } from './people-records.js'
 import type { PeopleWorld } from './people-world.js'
+import { friendsResult, removedResult, stateResult } from './results.js'
 
 export const onePersonSchema = Type.Object({ user: idSchema }, { additionalProperties: false })
 
@@ -60,18 +61,28 @@ export async function unfriend(world: PeopleWorld, user: string, peer: string): 
 
 export function friendMethods(world: PeopleWorld): Record<string, Method> {
   return {
-    'friends.add': method(onePersonSchema, (caller, { user }) =>
-      world.between(caller.user, user, async () => ({ state: await add(world, caller.user, user) })),
+    'friends.add': method(
+      onePersonSchema,
+      (caller, { user }) => world.between(caller.user, user, async () => ({ state: await add(world, caller.user, user) })),
+      stateResult,
     ),
-    'friends.accept': method(onePersonSchema, (caller, { user }) =>
-      world.between(caller.user, user, async () => ({ state: await accept(world, caller.user, user) })),
+    'friends.accept': method(
+      onePersonSchema,
+      (caller, { user }) => world.between(caller.user, user, async () => ({ state: await accept(world, caller.user, user) })),
+      stateResult,
     ),
-    'friends.remove': method(onePersonSchema, (caller, { user }) =>
-      world.between(caller.user, user, async () => ({ removed: await unfriend(world, caller.user, user) })),
+    'friends.remove': method(
+      onePersonSchema,
+      (caller, { user }) => world.between(caller.user, user, async () => ({ removed: await unfriend(world, caller.user, user) })),
+      removedResult,
     ),
-    'friends.list': method(pageSchema, async (caller, params) => {
-      const { page, next } = await pageOf(world.records.friends(caller.user), params)
-      return { friends: page, next }
-    }),
+    'friends.list': method(
+      pageSchema,
+      async (caller, params) => {
+        const { page, next } = await pageOf(world.records.friends(caller.user), params)
+        return { friends: page, next }
+      },
+      friendsResult,
+    ),
   }
 }

@@ -9,6 +9,7 @@ import { idSchema } from '../../broker/payloads.js'
 import { type Method, method } from '../../broker/plugin.js'
 import type { Profile } from './people-records.js'
 import type { PeopleWorld } from './people-world.js'
+import { profileResult } from './results.js'
 
 const strict = { additionalProperties: false }
 
@@ -43,10 +44,14 @@ async function update(world: PeopleWorld, user: string, changes: Profile): Promi
 }
 
 export const profileMethods = (world: PeopleWorld): Record<string, Method> => ({
-  'profile.get': method(Type.Object({ user: Type.Optional(idSchema) }, strict), (caller, { user = caller.user }) =>
-    get(world, caller.user, user),
+  'profile.get': method(
+    Type.Object({ user: Type.Optional(idSchema) }, strict),
+    (caller, { user = caller.user }) => get(world, caller.user, user),
+    profileResult,
   ),
-  'profile.update': method(changesSchema, (caller, changes) =>
-    world.ofProfile(caller.user, () => update(world, caller.user, changes as Profile)),
+  'profile.update': method(
+    changesSchema,
+    (caller, changes) => world.ofProfile(caller.user, () => update(world, caller.user, changes as Profile)),
+    profileResult,
   ),
 })
