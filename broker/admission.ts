@@ -13,7 +13,7 @@ import type { Metrics } from './metrics.js'
 import type { PluginHost } from './plugin-host.js'
 import type { MakeRoom } from './session-limit.js'
 import type { Store } from './store/store.js'
-import { idRule, isId } from './topics.js'
+import { idRule, isId, unnamedDevice } from './topics.js'
 
 /** CONNACK codes [MQTT-3.2.2.3]. */
 const welcome = 0
@@ -32,9 +32,6 @@ export interface AdmissionWorld {
   addresses: AddressLimits
   makeRoom: MakeRoom
 }
-
-/** Begins the device name of a client without id. No client id has it, so nobody can come back as such a device. */
-export const unnamedDevice = '*'
 
 const unnamed = (): string => `${unnamedDevice}${randomUUID().slice(0, 13)}`
 

@@ -11,8 +11,8 @@ import { encodePublish, type Frame } from './mqtt/encode.js'
 import { OwnPositions, type Positions } from './positions.js'
 import { removeFrom } from './remove-from.js'
 import { type Outlet, Session, type SessionLimits, type SessionWorld } from './session.js'
-import type { Effect, LogEntry, MemberRecord, Store } from './store/store.js'
-import { type ConversationId, deliveryTopic, isGroup, peerOf } from './topics.js'
+import type { Effect, LogEntry, MemberRecord, MovedCursor, Store } from './store/store.js'
+import { type ConversationId, deliveryTopic, isGroup, isUnnamed, peerOf } from './topics.js'
 
 export interface HubOptions {
   store: Store
@@ -23,7 +23,11 @@ export interface HubOptions {
   positions?: Positions
   /** A device has acknowledged all up to seq; told within 200 ms. */
   delivered?(user: string, conv: ConversationId, seq: number): void
-  observe?: { delivered(messages: number): void; replayed(messages: number): void }
+  /** A session has its epoch: from here on it is the device's, on whatever node another one is. */
+  opened?(session: Session): void
+  /** One that was opened has ended. */
+  closed?(session: Session): void
+  observe?: { delivered(messages: number): void; replayed(messages: number): void; overtaken(): void }
   now?: () => number
 }
 
@@ -121,19 +125,24 @@ export class Hub implements SessionWorld {
     const { store, backlog } = this.#options
     const { user, device, persistent } = session
     await this.#writing
+    // To a device without a name nobody comes back: it has no other session, and nothing stored.
+    const { epoch, stored } = isUnnamed(device) ? { epoch: 1, stored: undefined } : await store.sessions.open(user, device)
+    session.epoch = epoch
+    if (session.overtakenBy > epoch) this.#endOvertaken(session)
+    assertOpen(session)
+    this.#options.opened?.(session)
     const standing = await this.#positions.of(user)
     const { rows } = standing
     const heads = session.closed ? [] : this.#audiences.join(session, rows, standing.heads())
     standing.done()
-    const stored = await store.sessions.get(user, device)
-    if (session.closed) throw new Refusal('unavailable', 'the connection was closed while its session was opened')
+    assertOpen(session)
     const nowMs = (this.#options.now ?? Date.now)()
     let cursors: Map<ConversationId, number> | undefined
     if (persistent && stored !== undefined) cursors = await store.sessions.cursors(user, device)
     else if (persistent) {
       cursors = new Map(rows.flatMap(({ conv }, index) => (heads[index]?.head ? [[conv, heads[index].head] as const] : [])))
-      await store.sessions.create({ user, device, createdTs: nowMs, seenTs: nowMs }, cursors)
-    } else if (stored !== undefined) await store.sessions.remove(user, device)
+      await store.sessions.create({ user, device, createdTs: nowMs, seenTs: nowMs, epoch }, cursors)
+    } else if (stored !== undefined) await store.sessions.remove(user, device, epoch)
     return { session, present: persistent && stored !== undefined, backlog: planBacklog(user, rows, heads, cursors, backlog) }
   }
 
@@ -148,6 +157,21 @@ export class Hub implements SessionWorld {
     removeFrom(this.#sessions, session.user, session)
     this.#audiences.close(session)
     if (session.cursors.size > 0) this.#writeCursors()
+    if (session.epoch > 0) this.#options.closed?.(session)
+  }
+
+  /** The device has a session of this epoch on another node: an older one here ends. */
+  overtake(user: string, device: string, epoch: number): void {
+    const session = this.sessionsOf(user).find((each) => each.device === device)
+    if (session === undefined) return
+    session.overtakenBy = Math.max(session.overtakenBy, epoch)
+    if (session.epoch > 0 && session.epoch < epoch) this.#endOvertaken(session)
+  }
+
+  #endOvertaken(session: Session): void {
+    this.#options.observe?.overtaken()
+    session.outlet.close('the same device has connected to another server')
+    this.close(session)
   }
 
   #add(session: Session): void {
@@ -241,14 +265,14 @@ export class Hub implements SessionWorld {
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.#writing = this.#writing.then(async () => {
-      const moved: { user: string; device: string; conv: ConversationId; seq: number }[] = []
+      const moved: MovedCursor[] = []
       const sources: [Session, Map<ConversationId, number>][] = []
       for (const session of this.#dirty) {
-        const { user, device, cursors } = session
+        const { user, device, epoch, cursors } = session
         this.#tell(session)
         session.cursors = new Map()
         if (!session.persistent) continue
-        for (const [conv, seq] of cursors) moved.push({ user, device, conv, seq })
+        for (const [conv, seq] of cursors) moved.push({ user, device, epoch, conv, seq })
         sources.push([session, cursors])
       }
       this.#dirty.clear()
@@ -285,6 +309,10 @@ export class Hub implements SessionWorld {
     this.#writeCursors()
     await this.#writing
   }
+}
+
+function assertOpen({ closed }: Session): void {
+  if (closed) throw new Refusal('unavailable', 'the connection was closed while its session was opened')
 }
 
 function nothing(): void {

@@ -36,6 +36,11 @@ export function createMetrics() {
     replayed: new Counter({ name: 'parley_replayed_total', help: 'Messages sent from the log to sessions that were behind', registers }),
     refusedConnects: new Counter({ name: 'parley_connects_refused_total', help: 'Connects refused', labelNames: ['reason'], registers }),
     violations: new Counter({ name: 'parley_protocol_violations_total', help: 'Connections closed for a protocol violation', registers }),
+    overtaken: new Counter({
+      name: 'parley_sessions_overtaken_total',
+      help: 'Sessions closed because their device has connected to another node',
+      registers,
+    }),
     rpcCalls: new Counter({ name: 'parley_rpc_calls_total', help: 'Calls of methods, by result', labelNames: ['result'], registers }),
     recovered: new Counter({
       name: 'parley_cluster_recovered_total',

@@ -37,6 +37,7 @@ import { createSessionLimit } from './session-limit.js'
 import { Signals } from './signals.js'
 import { createLmdbStore } from './store/lmdb/lmdb-store.js'
 import type { Store } from './store/store.js'
+import { createTakeover } from './takeover.js'
 import { TopicCache } from './topic-cache.js'
 import { TrustedProxies } from './trusted-proxies.js'
 import { createUserExport } from './user-export.js'
@@ -146,6 +147,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   const delivered = new Delivered({ records: store.records, logger, moved: (user, conv, seq) => plugins.delivered(user, conv, seq) })
   const cluster = config.redisUrl === undefined ? undefined : createCluster({ store, logger, bus, metrics, hub: () => hub, log: () => log })
   undo.push(async () => cluster?.close())
+  const tellTakeover = createTakeover(bus, () => hub, logger)
   const hub: Hub = new Hub({
     store,
     logger,
@@ -153,7 +155,12 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     limits: { window: config.window, socketBytesMax: config.socketBytesMax },
     backlog: { sessionMax: config.sessionBacklogMax, conversationMax: config.conversationBacklogMax },
     delivered: (user, conv, seq) => delivered.acknowledged(user, conv, seq),
-    observe: { delivered: (messages) => metrics.delivered.inc(messages), replayed: (messages) => metrics.replayed.inc(messages) },
+    opened: tellTakeover,
+    observe: {
+      delivered: (messages) => metrics.delivered.inc(messages),
+      replayed: (messages) => metrics.replayed.inc(messages),
+      overtaken: () => metrics.overtaken.inc(),
+    },
   })
   const log: LogWriter = new LogWriter({
     store,

@@ -60,6 +60,10 @@ export class Session {
   readonly behind = new Map<ConversationId, Range[]>()
   /** What was acknowledged and the hub has not taken yet: cursors to be written, and what was delivered. */
   cursors = new Map<ConversationId, number>()
+  /** Of this connect of the device: the highest one lives. 0 until it is taken. */
+  epoch = 0
+  /** The highest epoch of the device that others have told of. */
+  overtakenBy = 0
   /** Groups whose typing signals it has subscribed to; `+` stands for all. */
   typingGroups: Set<string> | undefined
   /** Groups in whose audience the hub has put it. */

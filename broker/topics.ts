@@ -15,6 +15,10 @@ export const isId = (id: string): boolean => idPattern.test(id)
 
 export const idRule = '1 to 64 characters of A-Z a-z 0-9 _ . ~ -'
 
+/** Begins the device name of a client without id. No client id has it, so nobody can come back as such a device. */
+export const unnamedDevice = '*'
+export const isUnnamed = (device: string): boolean => device.startsWith(unnamedDevice)
+
 export const directConversation = (a: string, b: string): ConversationId => (a < b ? `u/${a}/${b}` : `u/${b}/${a}`)
 export const groupConversation = (group: string): ConversationId => `g/${group}`
 export const isGroup = (conv: ConversationId): boolean => conv.charCodeAt(0) === 103 // 'g'

@@ -4,7 +4,6 @@
  * group, and that nobody recalls or edits what is not his.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { unnamedDevice } from '../broker/admission.js'
 import type { Conversation, GroupState } from '../broker/conversation.js'
 import { isMember } from '../broker/conversation.js'
 import { Refusal, refuse } from '../broker/errors.js'
@@ -13,7 +12,7 @@ import { faultOfEdit, type Message, messageIdOf, parseMessage, referringTypes } 
 import type { Caller, PluginFactory, RoutedPublish } from '../broker/plugin.js'
 import { bucketsOf, type RateBuckets } from '../broker/rate-buckets.js'
 import type { LogEntry, Retransmit } from '../broker/store/store.js'
-import { type ConversationId, directConversation, groupConversation, isGroup } from '../broker/topics.js'
+import { type ConversationId, directConversation, groupConversation, isGroup, isUnnamed } from '../broker/topics.js'
 
 const noEffects: readonly [] = []
 
@@ -98,7 +97,7 @@ class Send implements Operation {
     this.#tail = hasId ? joined(prefix, message.json) : Buffer.concat([prefix, Buffer.from(`"id":"${this.id}",`), message.json])
     this.content = hasId ? this.#tail : undefined
     // A device without a name of its own cannot come back to send again.
-    this.retransmit = hasId || publish.qos === 0 || caller.device.startsWith(unnamedDevice) ? undefined : retransmitOf(publish)
+    this.retransmit = hasId || publish.qos === 0 || isUnnamed(caller.device) ? undefined : retransmitOf(publish)
     this.isRetry = publish.dup
   }
 

@@ -18,6 +18,7 @@ class FakeStore {
   readonly rows = new Map<string, ConversationRow[]>()
   readonly stored = new Map<string, { record: SessionRecord; cursors: Map<string, number> }>()
   saves: string[][] = []
+  epoch = 0
   /** Awaited before a session is read, created, or removed. */
   gate: (call: string) => Promise<void> = async () => undefined
   failingSaves = 0
@@ -38,9 +39,9 @@ class FakeStore {
       },
       directory: { conversationsOf: async (user: string) => (this.rows.get(user) ?? []).map((row) => structuredClone(row)) },
       sessions: {
-        get: async (user: string, device: string) => {
-          await this.gate('get')
-          return this.stored.get(key(user, device))?.record
+        open: async (user: string, device: string) => {
+          await this.gate('open')
+          return { epoch: ++this.epoch, stored: this.stored.get(key(user, device))?.record }
         },
         cursors: async (user: string, device: string) => new Map(this.stored.get(key(user, device))?.cursors),
         create: async (record: SessionRecord, cursors: Map<string, number>) => {
@@ -166,9 +167,10 @@ t.test('membership that changes while a session is opened', async (t) => {
   send('g/x', 'ann', [joins('ann', 1), joins('bob', 1)])
   send('g/y', 'ann')
   let release = (): void => undefined
-  store.gate = () =>
+  store.gate = (call) =>
     new Promise((resolve) => {
-      release = resolve
+      if (call === 'create') release = resolve
+      else resolve()
     })
   const opening = open('bob', { persistent: true })
   await eventually(() => release !== undefined && store.of('g/x').length === 1)
@@ -218,11 +220,35 @@ t.test('the later connect of a device wins, and closes the earlier', async (t) =
   t.equal(hub.sessionCount, 0)
 })
 
+t.test('a session ends when another node has a later one of its device, also while it is opened', async (t) => {
+  const { store, hub, open, start } = setUp()
+  const older = await start('bob')
+  hub.overtake('bob', 'phone', older.session.epoch)
+  hub.overtake('bob', 'tab', 99)
+  t.equal(older.outlet.why, undefined, 'not by what is no later')
+  hub.overtake('bob', 'phone', older.session.epoch + 1)
+  t.match(older.outlet.why, /another server/)
+  t.equal(hub.sessionCount, 0)
+  let release = (): void => undefined
+  store.gate = () =>
+    new Promise((resolve) => {
+      release = resolve
+    })
+  const opening = open('bob').catch((error: Error) => error)
+  for (let i = 0; i < 20; i++) await turn()
+  hub.overtake('bob', 'phone', store.epoch + 2)
+  store.gate = async () => undefined
+  release()
+  t.match(await opening, { code: 'unavailable' })
+  t.equal(hub.sessionCount, 0)
+  t.equal((await start('bob')).outlet.why, undefined, 'the next one is later still')
+})
+
 t.test('an overtaken clean connect does not remove the session of the later one', async (t) => {
   const { store, hub, open, start } = setUp()
   hub.close((await start('bob', { persistent: true })).session)
   const held: (() => void)[] = []
-  store.gate = (call) => (call === 'get' ? Promise.resolve() : new Promise((resolve) => held.push(resolve)))
+  store.gate = (call) => (call === 'open' ? Promise.resolve() : new Promise((resolve) => held.push(resolve)))
   const clean = open('bob').catch((error: Error) => error)
   await eventually(() => held.length === 1, { what: 'the clean one is about to remove the stored session' })
   const persistent = open('bob', { persistent: true })

@@ -30,13 +30,13 @@ async function fill(store: Store, conversations = 3): Promise<void> {
   const users = ['alice', 'bob', 'carol', '__proto__']
   for (const user of users) await directory.putUser({ user, createdTs: 1, ...(user === 'bob' && { tokensFrom: 9 }) })
   await sessions.create(
-    { user: 'bob', device: 'phone', createdTs: 2, seenTs: 3 },
+    { user: 'bob', device: 'phone', createdTs: 2, seenTs: 3, epoch: 1 },
     new Map([
       ['u/alice/bob', 4],
       ['g/team', 1],
     ]),
   )
-  await sessions.create({ user: 'alice', device: 'phone', createdTs: 2, seenTs: 5 }, new Map())
+  await sessions.create({ user: 'alice', device: 'phone', createdTs: 2, seenTs: 5, epoch: 1 }, new Map())
   const now = Date.now()
   const recent = (seq: number, from: string) => ({ ...entry(seq, from), ts: now })
   await log.append([append('u/alice/bob', 0, [recent(1, 'alice'), recent(2, 'bob')])])
@@ -165,7 +165,7 @@ t.test('the old server ran once more between two attempts: the copy has that, to
       effects: [{ kind: 'member', group: 'team', record: { user: 'alice', role: undefined, spans: [{ from: 1, to: 4 }] } }],
     }),
   ])
-  await source.sessions.saveCursors([{ user: 'bob', device: 'phone', conv: 'u/alice/bob', seq: 9 }], 8)
+  await source.sessions.saveCursors([{ user: 'bob', device: 'phone', epoch: 1, conv: 'u/alice/bob', seq: 9 }], 8)
   await source.sessions.remove('alice', 'phone')
   await source.records.remove('profiles/alice')
   t.equal((await quietly(source, target)).differing, 0)

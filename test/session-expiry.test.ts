@@ -8,7 +8,7 @@ import { connect } from './helper/packets.js'
 import { RawClient } from './helper/raw-client.js'
 import { type Json, stage } from './helper/stage.js'
 
-const record = (device: string, seenTs: number): SessionRecord => ({ user: 'alice', device, createdTs: 1, seenTs })
+const record = (device: string, seenTs: number): SessionRecord => ({ user: 'alice', device, createdTs: 1, seenTs, epoch: 1 })
 
 t.test('what was not seen since then is forgotten, but not who is connected', async (t) => {
   const stored = [record('old', 10), record('online', 10), record('new', 100)]

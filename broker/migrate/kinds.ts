@@ -24,11 +24,11 @@ const sessions = createKind<Session>({
   },
   keyOf: ({ record }) => `${record.user} ${record.device}`,
   async put({ sessions }, { record, cursors }, before) {
-    const { user, device, createdTs, seenTs } = record
+    const { user, device, epoch, createdTs, seenTs } = record
     const isKnown = before?.record.createdTs === createdTs && cursors.length > 0
     if (!isKnown) return sessions.create(record, new Map(cursors))
     // To create it anew would forget what it may send again.
-    const moved = cursors.map(([conv, seq]) => ({ user, device, conv, seq }))
+    const moved = cursors.map(([conv, seq]) => ({ user, device, epoch, conv, seq }))
     return sessions.saveCursors(moved, seenTs)
   },
   remove: ({ sessions }, { record }) => sessions.remove(record.user, record.device),

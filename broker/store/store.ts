@@ -184,10 +184,29 @@ export interface SessionRecord {
   createdTs: number
   /** When the session was last seen connected, ms. */
   seenTs: number
+  /** Of the connect that wrote it, or a later one. */
+  epoch: number
 }
 
-/** Cursors of persistent sessions: per conversation the last seq of the acknowledged prefix. */
+export interface MovedCursor {
+  user: string
+  device: string
+  epoch: number
+  conv: ConversationId
+  seq: number
+}
+
+/**
+ * Cursors of persistent sessions: per conversation the last seq of the acknowledged prefix. Each connect of a device takes its next epoch;
+ * what comes with an epoch that is not the device's last one changes nothing, so that a node which lost the device, and has not
+ * heard of it, cannot undo what the later session writes.
+ */
 export interface SessionStore {
+  /**
+   * Takes the next epoch of the device, higher than all that were taken of it before on whatever node, and gives its stored session if there
+   * is one.
+   */
+  open(user: string, device: string): Promise<{ epoch: number; stored: SessionRecord | undefined }>
   /** The stored session, or undefined. */
   get(user: string, device: string): Promise<SessionRecord | undefined>
   list(user: string): Promise<SessionRecord[]>
@@ -201,10 +220,11 @@ export interface SessionStore {
    * Written behind, in one commit; each replaces the earlier value. A session that was removed meanwhile is left alone.
    * `seenTs` is set for every session named.
    */
-  saveCursors(cursors: readonly { user: string; device: string; conv: ConversationId; seq: number }[], seenTs: number): Promise<void>
+  saveCursors(cursors: readonly MovedCursor[], seenTs: number): Promise<void>
   /** Sets when these sessions were seen, in one commit. One that does not exist is left alone. */
   touch(sessions: readonly { user: string; device: string }[], seenTs: number): Promise<void>
-  remove(user: string, device: string): Promise<void>
+  /** Without an epoch whatever session is stored. */
+  remove(user: string, device: string, epoch?: number): Promise<void>
 }
 
 /** A small durable map. Keys have 1 to 1,024 bytes and are ordered by them. Writes to one key keep their order. */

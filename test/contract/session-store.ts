@@ -3,8 +3,8 @@ import type { Test } from 'tap'
 import { append } from './entries.js'
 import { listOf, nowAndReopened, type OpenStore } from './store-under-test.js'
 
-const phone = { user: 'alice', device: 'phone', createdTs: 1, seenTs: 1 }
-const cursor = (conv: string, seq: number, device = 'phone') => ({ user: 'alice', device, conv, seq })
+const phone = { user: 'alice', device: 'phone', createdTs: 1, seenTs: 1, epoch: 1 }
+const cursor = (conv: string, seq: number, device = 'phone', epoch = 1) => ({ user: 'alice', device, epoch, conv, seq })
 
 export function testSessionStore(t: Test, open: OpenStore): void {
   t.test('a session is created with cursors, found, listed and removed', async (t) => {
@@ -104,6 +104,65 @@ export function testSessionStore(t: Test, open: OpenStore): void {
     await Promise.all(all)
     t.same([...(await sessions.cursors('alice', 'phone'))], [['g/all', 3]])
     t.equal((await sessions.get('alice', 'phone'))?.createdTs, 5)
+  })
+
+  t.test('every connect of a device takes a higher epoch, and finds what is stored', async (t) => {
+    const tested = await open(t)
+    const { sessions } = tested.store
+    const first = await sessions.open('alice', 'phone')
+    t.equal(first.stored, undefined)
+    const taken = await Promise.all(Array.from({ length: 20 }, () => sessions.open('alice', 'phone')))
+    const epochs = taken.map(({ epoch }) => epoch)
+    t.equal(new Set(epochs).size, 20, 'each is taken once')
+    t.ok(Math.min(...epochs) > first.epoch)
+    const last = Math.max(...epochs)
+    await sessions.create({ ...phone, epoch: last }, new Map([['g/team', 1]]))
+    await tested.reopen()
+    const after = await tested.store.sessions.open('alice', 'phone')
+    t.ok(after.epoch > last)
+    t.same({ ...after.stored, epoch: last }, { ...phone, epoch: last })
+    t.equal((await tested.store.sessions.open('alice', 'web')).stored, undefined)
+    t.same(
+      (await tested.store.sessions.list('alice')).map(({ device }) => device),
+      ['phone'],
+      'an epoch alone is no session',
+    )
+    t.equal(await tested.store.sessions.get('alice', 'web'), undefined)
+  })
+
+  t.test('what comes late with an earlier epoch changes nothing', async (t) => {
+    const tested = await open(t)
+    const { sessions } = tested.store
+    const older = await sessions.open('alice', 'phone')
+    const newer = await sessions.open('alice', 'phone')
+    await sessions.create({ ...phone, epoch: older.epoch }, new Map([['g/team', 3]]))
+    t.equal(await sessions.get('alice', 'phone'), undefined, 'the later connect wanted no stored session, or has yet to make it')
+    await sessions.create({ ...phone, epoch: newer.epoch }, new Map([['g/team', 1]]))
+    await sessions.create({ ...phone, createdTs: 9, epoch: older.epoch }, new Map([['g/team', 3]]))
+    await sessions.saveCursors(
+      [cursor('g/team', 7, 'phone', older.epoch), cursor('g/all', 2, 'phone', newer.epoch), cursor('g/all', 1, 'phone', older.epoch)],
+      5,
+    )
+    await sessions.remove('alice', 'phone', older.epoch)
+    for await (const { sessions } of nowAndReopened(tested)) {
+      t.same(await sessions.get('alice', 'phone'), { ...phone, seenTs: 5, epoch: newer.epoch })
+      t.same([...(await sessions.cursors('alice', 'phone'))].sort(), [
+        ['g/all', 2],
+        ['g/team', 1],
+      ])
+    }
+    const last = await tested.store.sessions.open('alice', 'phone')
+    await tested.store.sessions.saveCursors([cursor('g/team', 8, 'phone', newer.epoch)], 6)
+    t.same(
+      await tested.store.sessions.cursors('alice', 'phone'),
+      new Map([
+        ['g/all', 2],
+        ['g/team', 1],
+      ]),
+    )
+    await tested.store.sessions.remove('alice', 'phone', last.epoch)
+    t.equal(await tested.store.sessions.get('alice', 'phone'), undefined)
+    t.ok((await tested.store.sessions.open('alice', 'phone')).epoch > last.epoch, 'also when nothing is stored')
   })
 
   t.test('a removed session can retransmit nothing', async (t) => {

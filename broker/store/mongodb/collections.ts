@@ -5,7 +5,7 @@
  */
 import { Binary, type Collection, type Db } from 'mongodb'
 import type { ConversationId } from '../../topics.js'
-import type { Effect, GroupRecord, LogEntry, Retransmit, Role, SessionRecord, Span, UserRecord } from '../store.js'
+import type { Effect, GroupRecord, LogEntry, Retransmit, Role, Span, UserRecord } from '../store.js'
 
 export interface EntryDocument {
   seq: number
@@ -69,10 +69,17 @@ export interface RetransmitDocument extends Retransmit {
   ts: number
 }
 
-export interface SessionDocument extends SessionRecord {
+/** The last three are there while the device has a stored session, `endedAt` is while it has none. */
+export interface SessionDocument {
   _id: string
+  user: string
+  device: string
+  epoch: number
+  endedAt?: Date
+  createdTs?: number
+  seenTs?: number
   /** By `fieldOf(conv)`. */
-  cursors: Record<string, number>
+  cursors?: Record<string, number>
 }
 
 export interface PairDocument {
@@ -112,6 +119,9 @@ export const collectionsOf = (db: Db): Collections => ({
   openTopics: db.collection('open_topics'),
 })
 
+/** A device without a stored session that has not connected since. */
+const endedSecondsMax = 30 * 86_400
+
 export async function createIndexes({ messages, members, retransmits, sessions }: Collections): Promise<void> {
   await messages.createIndex({ conv: 1, last: 1 }, { unique: true })
   await messages.createIndex({ conv: 1, 'entries.id': 1, 'entries.from': 1 }, { unique: true })
@@ -119,6 +129,11 @@ export async function createIndexes({ messages, members, retransmits, sessions }
   await members.createIndex({ conv: 1 })
   await retransmits.createIndex({ session: 1 })
   await sessions.createIndex({ user: 1 })
+}
+
+/** Where the server knows such an index. */
+export async function createExpiry({ sessions }: Collections): Promise<void> {
+  await sessions.createIndex({ endedAt: 1 }, { expireAfterSeconds: endedSecondsMax })
 }
 
 const seqDigits = 16

@@ -5,7 +5,7 @@
 import { OperatorError } from '../../operator-error.js'
 import { type Store, StoreUnavailable } from '../store.js'
 import { Applied } from './applied.js'
-import { createIndexes } from './collections.js'
+import { createExpiry, createIndexes } from './collections.js'
 import { MongodbDirectory } from './directory.js'
 import { MongodbKeyValueStore } from './key-value-store.js'
 import { MongodbMessageLog } from './message-log.js'
@@ -21,6 +21,7 @@ export async function createMongodbStore(url: string): Promise<Store> {
     await server.connect()
     await checkSchema(server)
     await server.run(() => createIndexes(server.collections))
+    if (server.hasIndexes) await server.run(() => createExpiry(server.collections))
   } catch (error) {
     await server.close()
     if (!(error instanceof StoreUnavailable)) throw error

@@ -1,16 +1,18 @@
 /**
- * Persistent sessions on MongoDB, each one document with its cursors: a save that comes late finds no document and makes none.
- * Writes of this node to one session keep their order.
+ * Persistent sessions on MongoDB: of each device one document with its last epoch and, while it has a stored session, its cursors. Every
+ * write names the epoch in its filter, so one that comes late finds no document and makes none. Writes of this node to one session
+ * keep their order. The document of a device without a stored session goes after 30 days.
  */
 
 import { InTurn } from '../../in-turn.js'
 import type { ConversationId } from '../../topics.js'
-import type { SessionRecord, SessionStore } from '../store.js'
+import type { MovedCursor, SessionRecord, SessionStore } from '../store.js'
 import { fieldOf, nameOf, pairId, type SessionDocument } from './collections.js'
 import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
 
 const withoutCursors = { projection: { cursors: 0 } }
+const isStored = { createdTs: { $exists: true } }
 
 export class MongodbSessionStore implements SessionStore {
   readonly #server: MongodbServer
@@ -18,6 +20,21 @@ export class MongodbSessionStore implements SessionStore {
 
   constructor(server: MongodbServer) {
     this.#server = server
+  }
+
+  open(user: string, device: string): Promise<{ epoch: number; stored: SessionRecord | undefined }> {
+    const { sessions } = this.#server.collections
+    const _id = pairId(user, device)
+    return this.#queue.run([_id], async () => {
+      for (;;) {
+        // With its cursors: FerretDB cannot leave them out.
+        const found = await this.#server.run(() => sessions.findOneAndUpdate({ _id }, { $inc: { epoch: 1 } }, { returnDocument: 'after' }))
+        if (found !== null) return { epoch: found.epoch, stored: recordOf(found) }
+        // The time: higher than all that were counted before an earlier document of this name went.
+        const first = { _id, user, device, epoch: Date.now(), endedAt: new Date() }
+        await this.#server.runUnlessThere(() => sessions.insertOne(first))
+      }
+    })
   }
 
   async get(user: string, device: string): Promise<SessionRecord | undefined> {
@@ -28,21 +45,30 @@ export class MongodbSessionStore implements SessionStore {
 
   async list(user: string): Promise<SessionRecord[]> {
     const { sessions } = this.#server.collections
-    return (await this.#server.run(() => sessions.find({ user }, withoutCursors).toArray())).map(recordOf)
+    const found = await this.#server.run(() => sessions.find({ user, ...isStored }, withoutCursors).toArray())
+    return found.map(recordOf).filter((record) => record !== undefined)
   }
 
   async *all(): AsyncIterable<SessionRecord> {
-    for await (const document of inOrder(this.#server, this.#server.collections.sessions, { cursors: 0 })) yield recordOf(document)
+    for await (const document of inOrder(this.#server, this.#server.collections.sessions, { cursors: 0 })) {
+      const record = recordOf(document)
+      if (record !== undefined) yield record
+    }
   }
 
   async create(record: SessionRecord, cursors: ReadonlyMap<ConversationId, number>): Promise<void> {
-    const { sessions, retransmits } = this.#server.collections
-    const { user, device } = record
+    const { sessions } = this.#server.collections
+    const { user, device, epoch } = record
     const _id = pairId(user, device)
-    const document = { ...record, cursors: Object.fromEntries([...cursors].map(([conv, seq]) => [fieldOf(conv), seq])) }
+    const $set = { ...record, cursors: Object.fromEntries([...cursors].map(([conv, seq]) => [fieldOf(conv), seq])) }
     await this.#queue.run([_id], async () => {
-      await this.#server.run(() => retransmits.deleteMany({ session: `${user}/${device}` }))
-      await this.#server.run(() => sessions.replaceOne({ _id }, document, { upsert: true }))
+      let isOther = false
+      // A document with a later epoch is there and not found: to make another is refused.
+      await this.#server.runUnlessThere(async () => {
+        const update = { $set, $unset: { endedAt: '' } } as const
+        isOther = (await sessions.updateOne({ _id, epoch: { $lte: epoch } }, update, { upsert: true })).matchedCount > 0
+      })
+      if (isOther) await this.#forgetRetransmits(user, device)
     })
   }
 
@@ -51,44 +77,51 @@ export class MongodbSessionStore implements SessionStore {
     return new Map(Object.entries(found?.cursors ?? {}).map(([field, seq]) => [nameOf(field), seq]))
   }
 
-  async saveCursors(
-    cursors: readonly { user: string; device: string; conv: ConversationId; seq: number }[],
-    seenTs: number,
-  ): Promise<void> {
+  async saveCursors(cursors: readonly MovedCursor[], seenTs: number): Promise<void> {
     if (cursors.length === 0) return
-    const bySession = new Map<string, Record<string, number>>()
-    for (const { user, device, conv, seq } of cursors) {
+    const bySession = new Map<string, { _id: string; epoch: number; $set: Record<string, number> }>()
+    for (const { user, device, epoch, conv, seq } of cursors) {
       const _id = pairId(user, device)
-      const fields = bySession.get(_id) ?? { seenTs }
-      fields[`cursors.${fieldOf(conv)}`] = seq
-      bySession.set(_id, fields)
+      const key = `${_id} ${epoch}`
+      const update = bySession.get(key) ?? { _id, epoch, $set: { seenTs } }
+      update.$set[`cursors.${fieldOf(conv)}`] = seq
+      bySession.set(key, update)
     }
-    const updates = [...bySession].map(([_id, $set]) => ({ updateOne: { filter: { _id }, update: { $set } } }))
+    const all = [...bySession.values()]
+    const updates = all.map(({ _id, epoch, $set }) => ({
+      updateOne: { filter: { _id, epoch: { $lte: epoch }, ...isStored }, update: { $set } },
+    }))
     const write = () => this.#server.collections.sessions.bulkWrite(updates, { ordered: false })
-    await this.#queue.run(bySession.keys(), () => this.#server.run(write))
+    await this.#queue.run(
+      all.map(({ _id }) => _id),
+      () => this.#server.run(write),
+    )
   }
 
   async touch(named: readonly { user: string; device: string }[], seenTs: number): Promise<void> {
     if (named.length === 0) return
     const ids = named.map(({ user, device }) => pairId(user, device))
-    const updates = ids.map((_id) => ({ updateOne: { filter: { _id }, update: { $set: { seenTs } } } }))
+    const updates = ids.map((_id) => ({ updateOne: { filter: { _id, ...isStored }, update: { $set: { seenTs } } } }))
     const write = () => this.#server.collections.sessions.bulkWrite(updates, { ordered: false })
     await this.#queue.run(ids, () => this.#server.run(write))
   }
 
-  async remove(user: string, device: string): Promise<void> {
-    const { sessions, retransmits } = this.#server.collections
+  async remove(user: string, device: string, epoch = Number.MAX_SAFE_INTEGER): Promise<void> {
+    const { sessions } = this.#server.collections
     const _id = pairId(user, device)
+    const update = { $unset: { createdTs: '', seenTs: '', cursors: '' }, $set: { endedAt: new Date() } } as const
     await this.#queue.run([_id], async () => {
-      await this.#server.run(() => sessions.deleteOne({ _id }))
-      await this.#server.run(() => retransmits.deleteMany({ session: `${user}/${device}` }))
+      const { matchedCount } = await this.#server.run(() => sessions.updateOne({ _id, epoch: { $lte: epoch } }, update))
+      if (matchedCount > 0) await this.#forgetRetransmits(user, device)
     })
+  }
+
+  async #forgetRetransmits(user: string, device: string): Promise<void> {
+    await this.#server.run(() => this.#server.collections.retransmits.deleteMany({ session: `${user}/${device}` }))
   }
 }
 
-const recordOf = ({ user, device, createdTs, seenTs }: Omit<SessionDocument, 'cursors'>): SessionRecord => ({
-  user,
-  device,
-  createdTs,
-  seenTs,
-})
+/** undefined: the device has an epoch and no stored session. */
+function recordOf({ user, device, epoch, createdTs, seenTs }: SessionDocument): SessionRecord | undefined {
+  return createdTs === undefined || seenTs === undefined ? undefined : { user, device, createdTs, seenTs, epoch }
+}
