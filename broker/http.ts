@@ -121,11 +121,12 @@ function toRefusal(error: Error & { statusCode?: number }, logger: Logger): Refu
 }
 
 /** The body of a call comes within `bodyMs`; a handler is not called before. */
-async function boundBody({ raw }: FastifyRequest): Promise<void> {
+async function boundBody({ raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
   const late = setTimeout(() => {
     if (!raw.complete) raw.socket.end('HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n', () => raw.destroy())
   }, bodyMs)
-  raw.once('close', () => clearTimeout(late))
+  // The request itself tells nothing of its end when nobody reads it.
+  reply.raw.once('close', () => clearTimeout(late))
 }
 
 function addHealth(app: FastifyInstance, { metrics, notReady }: HttpWorld): void {
