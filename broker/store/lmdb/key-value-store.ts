@@ -32,7 +32,8 @@ export class LmdbKeyValueStore implements KeyValueStore {
       added = this.#table.get(bytes) === undefined
       if (added) this.#table.put(bytes, value)
     }
-    await this.#environment.commit(write, undefined, value.length)
+    // Inside a transaction: of those that add at the same time the later ones see the first.
+    await this.#environment.transact(write, value.length)
     return added
   }
 
