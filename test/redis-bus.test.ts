@@ -1,0 +1,75 @@
+/** The bus over a real Redis: what one node says the others hear, in order; what is not signed by a node of the store nobody hears. */
+import { randomBytes } from 'node:crypto'
+import t, { type Test } from 'tap'
+import { createLogger } from '../broker/logger.js'
+import { RedisBus } from '../broker/redis/redis-bus.js'
+import { eventually } from './helper/eventually.js'
+import { newPrefix, startRedis, type TestRedis } from './helper/redis.js'
+
+const logger = createLogger('silent')
+const key = randomBytes(32)
+const redis = (await startRedis(t)) as TestRedis
+if (redis === undefined) process.exit(0)
+
+async function openBus(t: Test, prefix: string, nodeId: string, itsKey = key): Promise<{ bus: RedisBus; heard: string[] }> {
+  const bus = await RedisBus.open({ url: redis.url, prefix, nodeId, key: itsKey, logger })
+  t.teardown(() => bus.close())
+  const heard: string[] = []
+  bus.on('greeting', (message, node) => void heard.push(`${node.replace(/-[0-9a-f]{8}$/, '')}: ${message}`))
+  return { bus, heard }
+}
+
+t.test('each node hears the others in order, and not itself', async (t) => {
+  const prefix = newPrefix()
+  const [a, b, c] = [await openBus(t, prefix, 'a'), await openBus(t, prefix, 'b'), await openBus(t, prefix, 'c')]
+  for (let i = 0; i < 100; i++) a.bus.publish('greeting', Buffer.from(String(i)))
+  b.bus.publish('unknown', Buffer.from('nobody handles it'))
+  const expected = Array.from({ length: 100 }, (_, i) => `a: ${i}`)
+  for (const { heard } of [b, c]) await eventually(() => heard.length === 100)
+  t.same(b.heard, expected)
+  t.same(c.heard, expected)
+  t.same(a.heard, [])
+  t.ok(a.bus.isUp)
+})
+
+t.test('two starts of a node have different names, and two deployments do not hear each other', async (t) => {
+  const [a, b] = [await openBus(t, newPrefix(), 'a'), await openBus(t, newPrefix(), 'a')]
+  t.not(a.bus.node, b.bus.node)
+  a.bus.publish('greeting', Buffer.from('hello'))
+  b.bus.publish('greeting', Buffer.from('hello'))
+  const [c, d] = [await openBus(t, newPrefix(), 'c'), await openBus(t, newPrefix(), 'd')]
+  t.same([a.heard, b.heard, c.heard, d.heard], [[], [], [], []])
+})
+
+t.test('what was not signed with the key of the store is not heard, and breaks nothing', async (t) => {
+  const prefix = newPrefix()
+  const [a, b] = [await openBus(t, prefix, 'a'), await openBus(t, prefix, 'b')]
+  const stranger = await openBus(t, prefix, 'stranger', randomBytes(32))
+  stranger.bus.publish('greeting', Buffer.from('forged'))
+  for (const rubbish of ['', 'x', 'x'.repeat(40)]) await redis.command('publish', `${prefix}bus`, rubbish)
+  a.bus.publish('greeting', Buffer.from('true'))
+  await eventually(() => b.heard.length > 0)
+  t.same(b.heard, ['a: true'])
+})
+
+t.test('a bus whose subscriptions are cut, or whose Redis is killed, is down for a while and then heard again', async (t) => {
+  const prefix = newPrefix()
+  const [a, b] = [await openBus(t, prefix, 'a'), await openBus(t, prefix, 'b')]
+  const heardAgain = async (word: string): Promise<void> => {
+    await eventually(
+      () => {
+        a.bus.publish('greeting', Buffer.from(word))
+        return b.heard.includes(`a: ${word}`)
+      },
+      { timeoutMs: 15_000, everyMs: 50 },
+    )
+  }
+  await redis.command('client', 'kill', 'type', 'pubsub')
+  await heardAgain('after a cut')
+  await redis.kill()
+  await eventually(() => !a.bus.isUp && !b.bus.isUp)
+  a.bus.publish('greeting', Buffer.from('lost'))
+  await redis.start()
+  await heardAgain('after a restart')
+  t.notOk(b.heard.includes('a: lost'), 'nothing is kept for later')
+})
