@@ -79,7 +79,11 @@ class SharedLog {
         read: (conv: string, from: number, to: number, limit: number) =>
           answer(() => this.of(conv).slice(from - 1, Math.min(to, from - 1 + limit))),
       },
-      sessions: { get: () => answer(() => undefined), remove: () => answer(() => undefined) },
+      sessions: {
+        open: () => answer(() => ({ epoch: 1, stored: undefined })),
+        get: () => answer(() => undefined),
+        remove: () => answer(() => undefined),
+      },
       directory: {
         conversationsOf: (user: string) => answer(() => this.rowsOf(user)),
         member: (group: string, user: string) => answer(() => structuredClone(this.members.get(group)?.find((each) => each.user === user))),

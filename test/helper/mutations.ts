@@ -77,7 +77,7 @@ export const mutations = {
   noDismissal: {
     title: 'goes on delivering to who was removed',
     file: 'broker/hub.js',
-    find: 'this.#dismiss(effect.group, effect.record.user);',
+    find: 'this.#audiences.dismiss(conv, effect.record, entry.seq);',
     replace: 'void effect;',
   },
   noHandler: {
