@@ -27,7 +27,7 @@ export interface Cast {
   standingBlocks: readonly (readonly [user: string, peer: string])[]
 }
 
-export const groupMembersMax = 500
+const groupMembersMax = 500
 /** Users of the fuzzer, who speak of each other only. */
 export const fuzzUsers: readonly string[] = ['fuzz0', 'fuzz1', 'fuzz2']
 export const isFuzzUser = (user: string): boolean => fuzzUsers.includes(user)

@@ -5,9 +5,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants, mkdirSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { basename, delimiter, join } from 'node:path'
 import { OperatorError } from '../broker/operator-error.js'
+import { canConnect, freePort } from './loopback.js'
 
 const startMsMax = 30_000
 const stopMsMax = 20_000
@@ -61,7 +62,7 @@ export class Service {
         this.#output = (this.#output + chunk.toString()).slice(-outputCharsMax)
       })
     const deadline = performance.now() + startMsMax
-    while (!(await isListening(this.port))) {
+    while (!(await canConnect(this.port))) {
       if (!this.#isRunning || performance.now() > deadline)
         throw new OperatorError(`${this.name} does not start; it printed:\n${this.#output}`)
       await new Promise((resolve) => setTimeout(resolve, retryMs))
@@ -139,26 +140,4 @@ function isExecutable(path: string): boolean {
     if ((error as NodeJS.ErrnoException).code === undefined) throw error
     return false
   }
-}
-
-/** A port of the loopback that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new OperatorError('the system gave no free TCP port')
-  return address.port
-}
-
-function isListening(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ port, host: '127.0.0.1' })
-    const settle = (isOpen: boolean): void => {
-      socket.destroy()
-      resolve(isOpen)
-    }
-    socket.once('connect', () => settle(true))
-    socket.once('error', () => settle(false))
-  })
 }

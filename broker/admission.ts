@@ -14,6 +14,7 @@ import type { PluginHost } from './plugin-host.js'
 import type { MakeRoom } from './session-limit.js'
 import type { Store } from './store/store.js'
 import { idRule, isId, unnamedDevice } from './topics.js'
+import { within } from './within.js'
 
 /** CONNACK codes [MQTT-3.2.2.3]. */
 const welcome = 0
@@ -104,11 +105,4 @@ export function createAdmission(world: AdmissionWorld) {
 /** A first connect makes a user known, so that others can write to him. */
 export async function ensureUser(store: Store, user: string): Promise<void> {
   if ((await store.directory.user(user)) === undefined) await store.directory.putUser({ user, createdTs: Date.now() })
-}
-
-function within<Value>(ms: number, promise: Promise<Value>): Promise<Value> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
-    promise.then(resolve, reject).finally(() => clearTimeout(timer))
-  })
 }

@@ -25,8 +25,6 @@ export interface HubOptions {
   delivered?(user: string, conv: ConversationId, seq: number): void
   /** A session has its epoch: from here on it is the device's, on whatever node another one is. */
   opened?(session: Session): void
-  /** One that was opened has ended. */
-  closed?(session: Session): void
   observe?: { delivered(messages: number): void; replayed(messages: number): void; overtaken(): void }
   now?: () => number
 }
@@ -157,7 +155,6 @@ export class Hub implements SessionWorld {
     removeFrom(this.#sessions, session.user, session)
     this.#audiences.close(session)
     if (session.cursors.size > 0) this.#writeCursors()
-    if (session.epoch > 0) this.#options.closed?.(session)
   }
 
   /** The device has a session of this epoch on another node: an older one here ends. */

@@ -73,6 +73,7 @@ export async function listen(options: ListenersOptions): Promise<Listeners> {
     return opened
   }
   const stop = (): void => {
+    if (isStopped) return
     isStopped = true
     for (const door of doors) door.close()
     ws.close()

@@ -16,7 +16,7 @@ export type Clock = () => number
 const roundingError = 1e-6
 const bucketsMaxDefault = 100_000
 
-export const monotonicMs: Clock = () => performance.now()
+const monotonicMs: Clock = () => performance.now()
 
 export class RateBuckets {
   readonly #burst: number

@@ -13,7 +13,8 @@ export interface RetentionOptions {
   logger: Logger
   /** 0: everything is kept. */
   days: number
-  nodeId: string
+  /** Its name among those that share the store. */
+  node: string
   /** From the end of a sweep to the next. */
   everyMs?: number
   now?: () => number
@@ -94,7 +95,7 @@ export class Retention {
   }
 
   async #lease(): Promise<boolean> {
-    const { store, nodeId: node } = this.#options
+    const { store, node } = this.#options
     const found = await store.records.get(leaseKey)
     const { node: holder, untilTs } = found === undefined ? { node, untilTs: 0 } : (JSON.parse(found.toString()) as Lease)
     if (holder !== node && untilTs > this.#now()) return false

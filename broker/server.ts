@@ -77,9 +77,17 @@ export async function createServer({ plugins: further = [], logger: givenLogger,
   try {
     return await start(config, logger, further, undo)
   } catch (error) {
-    for (const step of undo.reverse()) await step()
+    await takeDown(undo)
     throw error
   }
+}
+
+/** How what was started is stopped again, in the order in which it was started. */
+type Undo = (() => Promise<unknown>)[]
+
+/** Last started, first stopped. */
+async function takeDown(undo: Undo): Promise<void> {
+  for (const step of undo.splice(0).reverse()) await step()
 }
 
 function withSecret(config: Config): Config {
@@ -126,8 +134,6 @@ function createCluster({ store, logger, bus, metrics, hub, log }: ClusterParts):
     observe: { recovered: (entries) => metrics.recovered.inc(entries), lost: () => metrics.lostFrames.inc() },
   })
 }
-
-type Undo = (() => Promise<unknown>)[]
 
 /** Of a cluster; undefined without one. */
 async function shareOpenTopics({ redisUrl: url, redisPrefix: prefix }: Config, logger: Logger): Promise<ClusterOpenTopics | undefined> {
@@ -212,7 +218,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   })
   const forgetDevice = createForget({ hub, adapter, bus, logger })
   const erasure = new Erasure({ store, hub, forget, log, logger, plugins, delivered })
-  const retention = new Retention({ store, logger, days: config.retentionDays, nodeId: config.nodeId })
+  const retention = new Retention({ store, logger, days: config.retentionDays, node: bus.node })
   undo.push(async () => void (await Promise.all([erasure.close(), retention.close()])))
   const certificate = createCertificate(config, logger)
   undo.push(async () => certificate?.stop())
@@ -311,14 +317,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     await swept
     await hub.flush()
     await delivered.flush()
-    await http.close()
-    await plugins.close()
-    await adapter.close()
-    cluster?.close()
-    bus.close()
-    deadlines.stop()
-    certificate?.stop()
-    await store.close()
+    await takeDown(undo)
     logger.info('drained')
   }
   let closing: Promise<void> | undefined

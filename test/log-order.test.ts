@@ -269,6 +269,18 @@ t.test('what a node wrote before it was killed reaches everybody, though it told
   await eventually(() => isEqual(bob.heard('g/x'), [1]))
 })
 
+t.test('while no node hears another the log is asked, again and again', async (t) => {
+  const { buses, nodes } = setUp(t)
+  const [a, b] = nodes
+  const bob = await b.connect('bob')
+  buses.isUp = false
+  buses.mood = { ...calm, copies: () => 0 }
+  a.write('u/ann/bob', 'ann')
+  await eventually(() => isEqual(bob.heard('u/ann/bob'), [1]), { timeoutMs: 20_000 })
+  a.write('u/ann/bob', 'ann')
+  await eventually(() => isEqual(bob.heard('u/ann/bob'), [1, 2]), { timeoutMs: 20_000 })
+})
+
 t.test('a store that is away keeps nothing from arriving later', async (t) => {
   const { buses, log, nodes } = setUp(t)
   const [a, b] = nodes

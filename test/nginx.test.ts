@@ -6,7 +6,6 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:https'
-import { createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,6 +13,7 @@ import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { makeCertificate } from '../loadtest/peers/certificate.js'
 import { eventually } from './helper/eventually.js'
+import { freePort } from './helper/own-service.js'
 import { connect as connectPacket, disconnect } from './helper/packets.js'
 import { connectRaw, type RawClient } from './helper/raw-client.js'
 import { type SecureServer, startSecure } from './helper/secure-server.js'
@@ -33,15 +33,6 @@ interface Front {
   httpsPort: number
   ca: string
   nodes: SecureServer[]
-}
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, host)
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 /** Replaces what is there, and fails when it is not. */

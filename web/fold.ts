@@ -137,7 +137,7 @@ function contentOf(type: string, body: unknown): Content {
 }
 
 /** One line of it, for lists and quotations. */
-export function summarize(content: Content): string {
+function summarize(content: Content): string {
   if (content.kind === 'text') return content.text
   if (content.kind === 'link') return content.label
   return content.kind === 'recalled' ? 'Message recalled' : `A message of type ${content.type}`
@@ -164,7 +164,7 @@ function listOf(users: unknown, me: string): string {
   return named.length > 1 ? `${named.slice(0, -1).join(', ')} and ${named.at(-1)}` : (named[0] ?? 'nobody')
 }
 
-export function describeSystem({ from, body }: Message, me: string): string {
+function describeSystem({ from, body }: Message, me: string): string {
   const { event, name, users, user, role, owner } = fieldsOf(body)
   const who = from === me ? 'You' : from
   const others = Array.isArray(users) ? users.filter((one) => one !== from) : []

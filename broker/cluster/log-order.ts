@@ -87,11 +87,6 @@ export class LogOrder implements Positions {
     this.#timer = setInterval(() => void this.#forget(), forgetMs).unref()
   }
 
-  /** Conversations that are followed. */
-  get size(): number {
-    return this.#positions.size
-  }
-
   /** Conversations in which something is missing. */
   get gaps(): number {
     return this.#gaps.size
@@ -117,10 +112,9 @@ export class LogOrder implements Positions {
 
   /** The log of a conversation has reached `seq`; `joined` are members that lately came in. */
   reached(conv: ConversationId, seq: number, joined: readonly string[] = []): void {
-    const late = isGroup(conv) ? joined.filter((user) => this.#isMissedIn(conv, user)) : []
-    const position =
-      this.#positions.get(conv) ??
-      this.#begin(conv, seq, isGroup(conv) ? (late.length > 0 ? seq : undefined) : this.#startOfDirect(conv, seq))
+    const late = joined.filter((user) => this.#isMissedIn(conv, user))
+    // Who came late gets what is his by itself.
+    const position = this.#positions.get(conv) ?? this.#begin(conv, seq, late.length > 0 ? seq : this.#startOf(conv, seq, []))
     if (position === undefined) return
     if (seq > position) this.#gapOf(conv, seq)
     for (const user of late) void this.#joinLate(conv, user)
@@ -137,29 +131,21 @@ export class LogOrder implements Positions {
   /** undefined: nobody here is in it. */
   #startOf(conv: ConversationId, seq: number, effects: readonly Effect[]): number | undefined {
     if (!isGroup(conv)) return this.#startOfDirect(conv, seq)
-    return admittedBy(effects).some((user) => this.#options.audience().sessionsOf(user).length > 0) ? seq - 1 : undefined
+    return admittedBy(effects).some((user) => this.#sessionsOf(user).length > 0) ? seq - 1 : undefined
   }
 
   /** What somebody had when he came is followed since then: so this conversation is newer, and all of it is for him. */
   #startOfDirect(conv: ConversationId, seq: number): number | undefined {
-    const isFirst = seq === 1
-    return usersOf(conv).some((user) => (isFirst ? this.#options.audience().sessionsOf(user).length > 0 : this.#isHere(user)))
-      ? 0
-      : undefined
+    const isIn = ({ loading }: Follower): boolean => !loading || seq === 1
+    return usersOf(conv).some((user) => this.#sessionsOf(user).some(isIn)) ? 0 : undefined
   }
 
-  #isHere(user: string): boolean {
-    return this.#options
-      .audience()
-      .sessionsOf(user)
-      .some(({ loading }) => !loading)
+  #sessionsOf(user: string): readonly Follower[] {
+    return this.#options.audience().sessionsOf(user)
   }
 
   #isMissedIn(conv: ConversationId, user: string): boolean {
-    return this.#options
-      .audience()
-      .sessionsOf(user)
-      .some(({ loading, groups }) => !loading && !groups.has(conv))
+    return this.#sessionsOf(user).some(({ loading, groups }) => !loading && !groups.has(conv))
   }
 
   /** Lost with the entry that told it: the directory knows what the user may see. Tried again with the next digest or check. */

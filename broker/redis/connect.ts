@@ -7,6 +7,7 @@
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import type { Logger } from '../logger.js'
 import { OperatorError } from '../operator-error.js'
+import { within } from '../within.js'
 import { parseRedisUrl, type RedisAddress } from './redis-url.js'
 
 export type RedisConnection = Redis | Cluster
@@ -36,7 +37,7 @@ export async function connectRedis({ url, logger, name }: RedisConnectOptions): 
   const redis = address.kind === 'cluster' ? toCluster(address, name) : toServer(address, name)
   const faults = watch(redis, logger, name)
   try {
-    await within(redis.connect(), connectMs)
+    await within(connectMs, redis.connect())
   } catch (error) {
     redis.disconnect()
     const hosts = address.hosts.map(({ host, port }) => `${host}:${port}`).join(', ')
@@ -132,12 +133,4 @@ function keepAsking(redis: RedisConnection): void {
     for (const link of links) if (link.status === 'ready') link.ping().catch(() => undefined)
   }, askMs).unref()
   redis.once('end', () => clearInterval(timer))
-}
-
-function within(work: Promise<unknown>, ms: number): Promise<unknown> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
-  })
-  return Promise.race([work, late]).finally(() => clearTimeout(timer))
 }

@@ -1,6 +1,6 @@
 /** A broker that load can be put on, and how the tool starts one as a child process of its own. */
 import type { ChildProcess } from 'node:child_process'
-import { connect, createServer } from 'node:net'
+import { loopback } from '../../audit/loopback.js'
 import type { Dialect } from '../participant.js'
 import type { Endpoint, Transport } from '../wire.js'
 
@@ -28,7 +28,6 @@ export interface Broker {
 export const peerNames = ['aedes', 'aedes-redis', 'mosquitto', 'sink'] as const
 export type PeerName = (typeof peerNames)[number]
 
-export const loopback = '127.0.0.1'
 export const webSocketPath = '/mqtt'
 
 export function localEndpoint(transport: Transport, port: number, ca: string | undefined): Endpoint {
@@ -39,29 +38,6 @@ export function localEndpoint(transport: Transport, port: number, ca: string | u
 const startMs = 30_000
 const stopMs = 10_000
 const outputCharsMax = 4_000
-
-/** A TCP port of the loopback that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, loopback, resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('the system gave no free TCP port')
-  return address.port
-}
-
-/** Whether somebody listens on this port of the loopback. */
-export function canConnect(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ port, host: loopback })
-    const settle = (isOpen: boolean): void => {
-      socket.destroy()
-      resolve(isOpen)
-    }
-    socket.once('connect', () => settle(true))
-    socket.once('error', () => settle(false))
-  })
-}
 
 /** Keeps the end of what a child prints. */
 export function collectOutput(child: ChildProcess): () => string {

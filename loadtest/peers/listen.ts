@@ -5,7 +5,7 @@ import { createServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createServer as createTlsServer } from 'node:tls'
 import { createWebSocketStream, WebSocketServer } from 'ws'
-import { loopback } from './broker.js'
+import { loopback } from '../../audit/loopback.js'
 import { readCertificate } from './certificate.js'
 
 /** Arguments of a yardstick: ports for TCP, WebSocket and, where there is one, Redis; then the folder of a certificate, or nothing. */

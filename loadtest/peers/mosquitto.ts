@@ -3,19 +3,9 @@ import { spawn } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { canConnect, freePort, loopback } from '../../audit/loopback.js'
 import { isSecure, isWebSocket, type Transport } from '../wire.js'
-import {
-  type Broker,
-  type Child,
-  canConnect,
-  collectOutput,
-  endProcess,
-  freePort,
-  localEndpoint,
-  loopback,
-  ownBroker,
-  whenReady,
-} from './broker.js'
+import { type Broker, type Child, collectOutput, endProcess, localEndpoint, ownBroker, whenReady } from './broker.js'
 import { makeCertificate, writeCertificate } from './certificate.js'
 
 const settings = ['allow_anonymous true', 'max_inflight_messages 0', 'max_queued_messages 0', 'set_tcp_nodelay true', 'persistence false']

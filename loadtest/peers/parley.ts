@@ -8,20 +8,10 @@ import { get as getHttps } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { freePort, loopback } from '../../audit/loopback.js'
 import { createRedis, createStore, type Service } from '../../audit/service.js'
 import { type Endpoint, isSecure, isWebSocket, type Transport } from '../wire.js'
-import {
-  type Broker,
-  type Child,
-  collectOutput,
-  endProcess,
-  freePort,
-  localEndpoint,
-  loopback,
-  ownBroker,
-  webSocketPath,
-  whenReady,
-} from './broker.js'
+import { type Broker, type Child, collectOutput, endProcess, localEndpoint, ownBroker, webSocketPath, whenReady } from './broker.js'
 import { makeCertificate, writeCertificate } from './certificate.js'
 
 /** The flags that `npm start` and the `parley` command give to node. */

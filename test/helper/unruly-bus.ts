@@ -13,6 +13,7 @@ export const calm: Mood = { copies: () => 1, lateMs: () => 0 }
 export class UnrulyBuses {
   readonly #nodes = new Map<string, Map<string, BusHandler>>()
   mood: Mood
+  isUp = true
 
   constructor(mood: Mood) {
     this.mood = mood
@@ -21,9 +22,12 @@ export class UnrulyBuses {
   bus(node: string): Bus {
     const handlers = new Map<string, BusHandler>()
     this.#nodes.set(node, handlers)
+    const isUp = (): boolean => this.isUp
     return {
       node,
-      isUp: true,
+      get isUp() {
+        return isUp()
+      },
       publish: (kind, message) => this.#publish(node, kind, message),
       on: (kind, handler) => void handlers.set(kind, handler),
       close: () => undefined,
