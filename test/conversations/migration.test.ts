@@ -2,13 +2,17 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { ServerOptions } from '../../broker/index.js'
 import { copyStore } from '../../broker/migrate/copy-store.js'
 import { createLmdbStore } from '../../broker/store/lmdb/lmdb-store.js'
+import { createMongodbStore } from '../../broker/store/mongodb/mongodb-store.js'
+import type { Store } from '../../broker/store/store.js'
+import { newDatabase, startMongodb } from '../helper/mongodb.js'
+import { redisUrl as redisUrlOf } from '../helper/redis.js'
 import { stage } from '../helper/stage.js'
 
-t.test('a device finds what it missed, the next seq follows, and an old id is a duplicate', async (t) => {
+async function goesOn(t: Test, open: (dir: string) => Promise<Store>, where: (dir: string) => ServerOptions): Promise<void> {
   const s = await stage(t)
   const alice = await s.actor('alice', { clean: false })
   const bob = await s.actor('bob', { clean: false })
@@ -31,11 +35,11 @@ t.test('a device finds what it missed, the next seq follows, and an old id is a 
   const dataDir = await mkdtemp(join(tmpdir(), 'parley-moved-'))
   t.teardown(() => rm(dataDir, { recursive: true, force: true }))
   const source = await createLmdbStore({ dir: (s.options as { dataDir: string }).dataDir })
-  const target = await createLmdbStore({ dir: dataDir })
+  const target = await open(dataDir)
   t.equal((await copyStore({ source, target, progress: () => undefined })).differing, 0)
   await source.close()
   await target.close()
-  await s.moves({ dataDir } satisfies ServerOptions)
+  await s.moves(where(dataDir))
 
   await bob.returns()
   t.equal(bob.sessionPresent, true)
@@ -57,4 +61,25 @@ t.test('a device finds what it missed, the next seq follows, and an old id is a 
   t.equal(conversations.find(({ conv }) => conv === 'u/alice')?.unread, 300)
   t.match(await bob.calls('profile.get', { user: 'alice' }), { name: 'Alice' })
   for (const actor of [alice, bob]) await actor.receivesNothing()
+}
+
+const title = 'a device finds what it missed, the next seq follows, and an old id is a duplicate'
+
+t.test(`${title}: in another data directory`, (t) =>
+  goesOn(
+    t,
+    (dir) => createLmdbStore({ dir }),
+    (dataDir) => ({ dataDir }),
+  ),
+)
+
+t.test(`${title}: on MongoDB and Redis`, { timeout: 180_000 }, async (t) => {
+  const [url, redisUrl] = [await startMongodb(t), await redisUrlOf(t)]
+  if (url === undefined || redisUrl === undefined) return
+  const mongodbUrl = newDatabase(url)
+  await goesOn(
+    t,
+    () => createMongodbStore(mongodbUrl),
+    (dataDir) => ({ dataDir, mongodbUrl, redisUrl }),
+  )
 })
