@@ -56,6 +56,19 @@ export function createAdmission(world: AdmissionWorld) {
     return welcome
   }
 
+  /**
+   * Nobody waits for the disk: who loses his record in a crash is known again by the connect that follows it. Only where other nodes look for
+   * him in the store he must be there before he is told that he is connected.
+   */
+  const knownToAll = async (connection: Connection, user: string): Promise<void> => {
+    const known = ensureUser(store, user)
+    if (store.isShared) return known
+    known.catch((error) => {
+      logger.error({ err: error, ...connection.description() }, 'a new user could not be stored')
+      connection.close('the store cannot be written')
+    })
+  }
+
   /** The CONNACK code. Afterwards the connection has its caller, identity and session. */
   const admit = async (connection: Connection, password: string | undefined): Promise<number> => {
     const username = connection.connect?.username
@@ -78,11 +91,7 @@ export function createAdmission(world: AdmissionWorld) {
     if (connection.isClosed) return serverUnavailable
     connection.identity = identity
     connection.caller = { user: username, device }
-    // Nobody waits for the disk: who loses his record in a crash is known again by the connect that follows it.
-    ensureUser(store, username).catch((error) => {
-      logger.error({ err: error, ...connection.description() }, 'a new user could not be stored')
-      connection.close('the store cannot be written')
-    })
+    await knownToAll(connection, username)
     const opened = await hub.open({ user: username, device, persistent: !clean, outlet: connection })
     connection.opened = opened
     connection.session = opened.session

@@ -1,0 +1,84 @@
+/** One server of two processes' worth on MongoDB and Redis: which node somebody is on makes no difference to a conversation. */
+import t, { type Test } from 'tap'
+import { newDatabase, startMongodb } from '../helper/mongodb.js'
+import { newPrefix, startRedis, type TestRedis } from '../helper/redis.js'
+import { type Stage, stage } from '../helper/stage.js'
+
+const [mongodb, redis] = [await startMongodb(t), (await startRedis(t)) as TestRedis | undefined]
+const skip = mongodb === undefined || redis === undefined
+
+async function twoNodes(t: Test): Promise<[Stage, Stage]> {
+  const shared = { mongodbUrl: newDatabase(mongodb as string), redisUrl: (redis as TestRedis).url, redisPrefix: newPrefix() }
+  return [await stage(t, { ...shared, nodeId: 'a' }), await stage(t, { ...shared, nodeId: 'b' })]
+}
+
+t.test('people on two nodes write to each other, and to whoever has just come for the first time', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const alice = await a.actor('alice')
+  for (let i = 0; i < 20; i++) {
+    const friend = await b.actor(`friend-${i}`)
+    t.equal((await alice.sends(`u/friend-${i}`, 'welcome')).seq, 1)
+    await friend.receives({ from: 'alice', seq: 1, body: 'welcome' })
+    t.equal((await friend.sends('u/alice', 'thank you')).seq, 2)
+    await alice.receives({ from: `friend-${i}`, seq: 2, body: 'thank you' })
+  }
+})
+
+t.test('a group over two nodes: who is added hears it from there on, who is removed nothing more', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const [alice, bob, carol] = [await a.actor('alice'), await b.actor('bob'), await b.actor('carol')]
+  await alice.calls('group.create', { group: 'team', name: 'Team', members: ['bob'] })
+  for (const actor of [alice, bob]) await actor.receives({ group: 'team', seq: 1 })
+  await bob.sends('g/team', 'hello')
+  await alice.receives({ from: 'bob', seq: 2 })
+  await carol.isRefused('g/team', 'let me in', 'forbidden')
+  await alice.calls('group.add', { group: 'team', users: ['carol'] })
+  for (const actor of [alice, bob, carol]) await actor.receives({ group: 'team', seq: 3 })
+  t.equal((await carol.sends('g/team', 'now I am in')).seq, 4)
+  for (const actor of [alice, bob]) await actor.receives({ from: 'carol', seq: 4 })
+  await bob.callsInVain('group.remove', { group: 'team', users: ['carol'] }, 'forbidden')
+  await alice.calls('group.remove', { group: 'team', users: ['carol'] })
+  for (const actor of [alice, bob, carol]) await actor.receives({ group: 'team', seq: 5 })
+  await alice.sends('g/team', 'without her')
+  await bob.receives({ from: 'alice', seq: 6 })
+  await carol.isRefused('g/team', 'and I?', 'forbidden')
+  await carol.receivesNothing()
+})
+
+t.test('both nodes write to one group at once: everybody gets every message, in one order', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const [alice, bob, carol] = [await a.actor('alice'), await b.actor('bob'), await b.actor('carol')]
+  await alice.calls('group.create', { group: 'busy', name: 'Busy', members: ['bob', 'carol'] })
+  for (const actor of [alice, bob, carol]) await actor.receives({ group: 'busy', seq: 1 })
+  const acks = await Promise.all(Array.from({ length: 40 }, (_, i) => (i % 2 === 0 ? alice : bob).sends('g/busy', `message ${i}`)))
+  const seqs = acks.map(({ seq }) => seq).sort((x, y) => x - y)
+  t.same(
+    seqs,
+    Array.from({ length: 40 }, (_, i) => i + 2),
+  )
+  await carol.receivesRun('g/busy', 2, 40)
+})
+
+t.test('one device, one session: the later connect wins, on whatever node', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const first = await a.actor('alice', { clean: false, device: 'phone' })
+  const second = await b.actor('alice', { clean: false, device: 'phone' })
+  await first.isClosed()
+  t.ok(second.isConnected)
+  const bob = await a.actor('bob')
+  await bob.sends('u/alice', 'which one?')
+  await second.receives({ from: 'bob', seq: 1 })
+})
+
+t.test('without Redis messages are stored, and reach the other node all the same', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const [alice, bob] = [await a.actor('alice'), await b.actor('bob')]
+  await alice.sends('u/bob', 'before')
+  await bob.receives({ seq: 1 })
+  await (redis as TestRedis).kill()
+  await alice.sends('u/bob', 'meanwhile')
+  await bob.receives({ seq: 2 })
+  await (redis as TestRedis).start()
+  await alice.sends('u/bob', 'after')
+  await bob.receives({ seq: 3 })
+})
