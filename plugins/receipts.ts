@@ -97,7 +97,8 @@ export const createReceipts: PluginFactory = ({ store, delivered, signals, logge
     try {
       for (const { user, conv } of all) {
         const peer = peerOf(conv, user)
-        signals.sendEvent(peer, { type: 'receipt', conv: addressOf(conv, peer), ...(await positionOf(world, user, conv)) })
+        const event = { type: 'receipt', conv: addressOf(conv, peer), ...(await positionOf(world, user, conv)) }
+        signals.sendPositions(peer, event, ['delivered', 'read'])
       }
     } catch (error) {
       logger.warn({ err: error }, 'receipts cannot be told')

@@ -1,5 +1,8 @@
 /** Open topics on two nodes with one Redis: live messages, sessions that go on at the other node, retained messages, wills, and a Redis that is away. */
+import { Redis } from 'ioredis'
+import mqemitterRedis from 'mqemitter-redis'
 import t, { type Test } from 'tap'
+import { encodePacket } from '../broker/store/open-packet.js'
 import { eventually } from './helper/eventually.js'
 import { type OpenNode, startOpenNode } from './helper/open-node.js'
 import { connectRaw, type RawClient, type RawOptions } from './helper/raw-client.js'
@@ -163,4 +166,30 @@ t.test('while Redis is away nothing is acknowledged, and it is published when Re
     await publisher.publish('x', 'after', { qos: 1 })
     return receiver.received.some((packet) => packet.cmd === 'publish' && text(packet) === 'after')
   })
+})
+
+t.test('what a stranger publishes on the channels of the nodes ends nothing and moves nothing', async (t) => {
+  const cluster = await startCluster(t)
+  if (cluster === undefined) return
+  const { redis, prefix, a, b } = cluster
+  const publisher = await join(t, a, 'publisher')
+  const receiver = await join(t, b, 'receiver')
+  await receiver.subscribe(['x', 1])
+  const packetOf = (topic: string): Buffer => encodePacket({ cmd: 'publish', topic, payload: 'forged', qos: 1, retain: false })
+  const stranger = new Redis(redis.url)
+  const forger = mqemitterRedis({ connectionString: redis.url })
+  t.teardown(() => {
+    stranger.disconnect()
+    forger.close(() => undefined)
+  })
+  // The last four are MessagePack: {}, {id:'1'}, {id:'2',msg:{}} and 7.
+  const rubbish = ['', 'x', '{"client":5}', 'null', '\xc1\xc1', '\x80', '\x81\xa2id\xa11', '\x82\xa2id\xa12\xa3msg\x80', '\x07']
+  for (const text of rubbish) {
+    for (const channel of ['packets', 'changes']) await stranger.publish(`${prefix}open:${channel}`, Buffer.from(text, 'latin1'))
+  }
+  for (const packet of [undefined, 'text', Buffer.from('short'), packetOf('$SYS/x/new/clients')])
+    await new Promise<unknown>((done) => forger.emit({ topic: `${prefix}open:packets`, node: 'stranger', packet }, done))
+  await publisher.publish('x', 'true', { qos: 1 })
+  t.equal(text(await receiver.message('x')), 'true')
+  t.equal(receiver.received.filter(({ cmd }) => cmd === 'publish').length, 1)
 })

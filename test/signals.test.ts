@@ -40,10 +40,36 @@ test('an event reaches every session of the user on both nodes, but not the devi
   t.same(heard, ['bob/phone 0 u/bob/typing {}'])
 })
 
+test('positions of which two nodes tell never go back for a session, and are not told twice', async (t) => {
+  const heard: string[] = []
+  const { buses } = twoNodes()
+  const here = new Signals(hubOf(heard, { alice: ['phone'] }), buses[0], logger)
+  const there = new Signals(hubOf([], {}), buses[1], logger)
+  const receipt = (delivered: number, read: number, user = 'bob') => ({ type: 'receipt', conv: `u/${user}`, user, delivered, read })
+  const fields = ['delivered', 'read']
+  here.sendPositions('alice', receipt(4, 0), fields)
+  there.sendPositions('alice', receipt(3, 2), fields)
+  there.sendPositions('alice', receipt(3, 1), fields)
+  there.sendPositions('alice', receipt(1, 0, 'carol'), fields)
+  here.sendPositions('alice', receipt(5, 2), fields)
+  const told = heard.map((line) => JSON.parse(line.slice(line.indexOf('{'))) as object)
+  t.same(told, [receipt(4, 0), receipt(4, 2), receipt(1, 0, 'carol'), receipt(5, 2)])
+})
+
 test('what another node sends and cannot be read is passed over', async (t) => {
   const heard: string[] = []
   const { buses, say } = twoNodes()
   new Signals(hubOf(heard, { alice: ['phone'] }), buses[0], logger)
-  for (const text of ['', '{', '[]', '["alice","","t","p",2]', '["alice","","t",5,1]', 'null']) say(Buffer.from(text))
+  for (const text of [
+    '',
+    '{',
+    '[]',
+    '["alice","","t","p",2]',
+    '["alice","","t",5,1]',
+    '["alice","","t","{}",1,"seq"]',
+    '["alice","","t","{}",1,[5]]',
+    'null',
+  ])
+    say(Buffer.from(text))
   t.same(heard, [])
 })

@@ -35,11 +35,13 @@ export class OpenEmitter {
   readonly #local = mqemitter({ concurrency: 0, matchEmptyLevels: true })
   readonly #carrier: ReturnType<typeof mqemitterRedis>
   readonly #options: OpenEmitterOptions
+  #isStrangeLogged = false
 
   constructor(options: OpenEmitterOptions) {
     this.#options = options
     // Its types know no Redis Cluster; what it calls, a cluster has too.
-    this.#carrier = mqemitterRedis({ subConn: options.subscriber as Redis & object, pubConn: options.publisher as Redis & object })
+    const subConn = guarded(options.subscriber, (fault) => this.#heardStrange(fault)) as Redis & object
+    this.#carrier = mqemitterRedis({ subConn, pubConn: options.publisher as Redis & object })
     const { state } = this.#carrier as unknown as { state: { on(event: 'error', heard: (error: Error) => void): void } }
     // Outages are logged by the connections; without a listener the process would end.
     state.on('error', ({ message }) => options.logger.debug({ fault: message }, 'emitter of the application topics'))
@@ -81,7 +83,20 @@ export class OpenEmitter {
 
   #hear({ node, packet }: Carried, done: () => void): void {
     if (node === this.#options.node) return done()
-    this.#local.emit(decodePacket(packet).packet as unknown as Message, () => done())
+    const message = decodePacket(packet).packet
+    if (message.cmd !== 'publish' || typeof message.topic !== 'string' || message.topic.startsWith(own))
+      throw new TypeError('it is no message of an application topic')
+    this.#local.emit(message as unknown as Message, () => done())
+  }
+
+  #heardStrange(fault: string): void {
+    if (this.#isStrangeLogged) return
+    this.#isStrangeLogged = true
+    const { logger, channel } = this.#options
+    logger.warn(
+      { channel, fault },
+      'a message for the application topics was not sent by a node and is ignored; is PARLEY_REDIS_PREFIX shared?',
+    )
   }
 
   /** The connections are their owner's to close. */
@@ -91,3 +106,24 @@ export class OpenEmitter {
 }
 
 const ignore = (): void => undefined
+
+/** mqemitter-redis throws at what nobody of its kind has published, and out of an event that ends the process. */
+function guarded(connection: RedisConnection, strange: (fault: string) => void): RedisConnection {
+  const on = (event: string, listener: (...told: unknown[]) => void): RedisConnection => {
+    connection.on(event, (...told: unknown[]) => {
+      try {
+        listener(...told)
+      } catch (error) {
+        strange((error as Error).message)
+      }
+    })
+    return connection
+  }
+  return new Proxy(connection, {
+    get(target, name) {
+      if (name === 'on') return on
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}

@@ -35,6 +35,23 @@ const queuedPacketsMaxDefault = 1_000
 /** A QoS 2 packet that is not released for so long is forgotten. */
 const unreleasedSeconds = 24 * 3600
 
+/** The subscriptions of a client were changed by a node. */
+interface Change {
+  node: string
+  client: string
+}
+
+/** Of what is no change nobody is the client. */
+function parseChange(message: Buffer): Change {
+  try {
+    const { node, client } = Object(JSON.parse(message.toString())) as Partial<Change>
+    return { node: String(node ?? ''), client: typeof client === 'string' ? client : '' }
+  } catch (error) {
+    if (error instanceof SyntaxError) return { node: '', client: '' }
+    throw error
+  }
+}
+
 const digests = new WeakMap<OpenPacket, string>()
 
 /** Of what it was when it came: the adapter empties it. */
@@ -79,7 +96,7 @@ export class RedisOpenTopics extends MemoryPersistence implements OpenTopicsStat
     const { subscriber } = this.#options
     const changes = this.#key('changes')
     subscriber.on('messageBuffer', (channel: Buffer, message: Buffer) => {
-      if (channel.toString() === changes) this.#heard(JSON.parse(message.toString()) as { node: string; client: string })
+      if (channel.toString() === changes) this.#heard(parseChange(message))
     })
     await subscriber.subscribe(changes)
     subscriber.on('ready', () => this.#quietly(this.#readAll()))
@@ -87,8 +104,9 @@ export class RedisOpenTopics extends MemoryPersistence implements OpenTopicsStat
     await this.#wills.start(this.#node)
   }
 
-  #heard({ node, client }: { node: string; client: string }): void {
-    if (node !== this.#node) this.#quietly(this.#turns.run([client], async () => this.#mirror(client, await this.#stored(client))))
+  #heard({ node, client }: Change): void {
+    if (client !== '' && node !== this.#node)
+      this.#quietly(this.#turns.run([client], async () => this.#mirror(client, await this.#stored(client))))
   }
 
   /** The reconnect that follows a fault reads everything again. */
