@@ -103,7 +103,7 @@ export class Erasure {
 
   /** Until nothing has come since: what he sent last may have been on its way. */
   async #eraseMessages(user: string): Promise<void> {
-    const { store, log } = this.#world
+    const { store, log, plugins } = this.#world
     const next = new Map<ConversationId, number>()
     for (let isMoving = true; isMoving; ) {
       isMoving = false
@@ -113,7 +113,15 @@ export class Erasure {
         if (from > to) continue
         isMoving = true
         const judge = ({ from: sender }: { from: string }) => (sender === user ? 'erase' : 'keep')
-        const { erased } = await sweep({ log: store.log, conv, from, to, judge, signal: this.#stopping.signal })
+        const { erased } = await sweep({
+          log: store.log,
+          conv,
+          from,
+          to,
+          judge,
+          beforeErase: (...going) => plugins.beforeErase(...going),
+          signal: this.#stopping.signal,
+        })
         if (erased > 0) await tellErased(log, conv, user)
         log.conversations.changed(conv)
         next.set(conv, to + 1)

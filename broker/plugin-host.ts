@@ -197,6 +197,10 @@ export class PluginHost {
     for (const plugin of this.#plugins) await plugin.eraseUser?.(user)
   }
 
+  async beforeErase(conv: ConversationId, entries: readonly LogEntry[]): Promise<void> {
+    for (const plugin of this.#plugins) await plugin.beforeErase?.(conv, entries)
+  }
+
   async *exportUser(user: string): AsyncIterable<{ kind: string; [field: string]: unknown }> {
     for (const plugin of this.#plugins) if (plugin.exportUser !== undefined) yield* plugin.exportUser(user)
   }

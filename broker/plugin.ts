@@ -5,6 +5,7 @@
  *  - watchers (past tense): are told, cannot refuse; what they throw is logged.
  * Plugins never import each other, nor aedes.
  */
+import type { Registry } from 'prom-client'
 import type { Static, TSchema } from 'typebox'
 import type { Bus } from './bus.js'
 import type { Config } from './config.js'
@@ -131,6 +132,11 @@ export interface Plugin {
   eraseUser?(user: string): Promise<void>
   /** The same, for the user to have: a line each, with the `kind` of thing that it is. */
   exportUser?(user: string): AsyncIterable<{ kind: string; [field: string]: unknown }>
+  /**
+   * The content of these entries is about to go for good: what the plugin has to know of it is durable when this resolves. Called again after a
+   * failure; rejects with StoreUnavailable when it cannot be kept now.
+   */
+  beforeErase?(conv: ConversationId, entries: readonly LogEntry[]): Promise<void>
   // watchers
   onMessageStored?(conv: ConversationId, entry: LogEntry): void
   /** A device of the user has acknowledged the conversation up to seq, further than any before; told within 200 ms. */
@@ -151,6 +157,8 @@ export interface PluginServer {
   readonly bus: Bus
   readonly signals: Signals
   readonly delivered: Delivered
+  /** Of Prometheus, for metrics of the plugin's own. */
+  readonly registry: Registry
   /** Ends the session of a device, on whatever node, and forgets what is kept for it. */
   readonly forget: Forget
   /**

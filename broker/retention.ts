@@ -4,6 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from './logger.js'
+import type { PluginHost } from './plugin-host.js'
 import type { LogEntry, Store } from './store/store.js'
 import { sweep } from './sweep.js'
 import type { ConversationId } from './topics.js'
@@ -11,6 +12,7 @@ import type { ConversationId } from './topics.js'
 export interface RetentionOptions {
   store: Store
   logger: Logger
+  plugins: PluginHost
   /** 0: everything is kept. */
   days: number
   /** Its name among those that share the store. */
@@ -84,12 +86,21 @@ export class Retention {
   }
 
   async #sweepConversation(conv: ConversationId, endTs: number): Promise<number> {
-    const { log, records } = this.#options.store
+    const { store, plugins } = this.#options
+    const { log, records } = store
     const key = positionPrefix + conv
     const from = Number((await records.get(key))?.toString() ?? 0) + 1
     const to = await log.head(conv)
     const judge = ({ ts }: LogEntry) => (ts < endTs ? 'erase' : 'end')
-    const { next, erased } = await sweep({ log, conv, from, to, judge, signal: this.#stopping.signal })
+    const { next, erased } = await sweep({
+      log,
+      conv,
+      from,
+      to,
+      judge,
+      beforeErase: (...going) => plugins.beforeErase(...going),
+      signal: this.#stopping.signal,
+    })
     if (next > from) await records.put(key, Buffer.from(String(next - 1)))
     return erased
   }

@@ -196,6 +196,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
         bus,
         signals,
         delivered,
+        registry: metrics.registry,
         forget,
         preparerOf: (type) => plugins.preparerOf(type),
         readMoved: (user, conv, seq) => plugins.readMoved(user, conv, seq),
@@ -218,7 +219,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   })
   const forgetDevice = createForget({ hub, adapter, bus, logger })
   const erasure = new Erasure({ store, hub, forget, log, logger, plugins, delivered })
-  const retention = new Retention({ store, logger, days: config.retentionDays, node: bus.node })
+  const retention = new Retention({ store, logger, plugins, days: config.retentionDays, node: bus.node })
   undo.push(async () => void (await Promise.all([erasure.close(), retention.close()])))
   const certificate = createCertificate(config, logger)
   undo.push(async () => certificate?.stop())

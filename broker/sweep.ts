@@ -16,6 +16,8 @@ export interface Sweep {
   from: number
   to: number
   judge(entry: LogEntry): Judgement
+  /** Told before the content of entries goes; what it rejects with ends the sweep. */
+  beforeErase(conv: ConversationId, entries: readonly LogEntry[]): Promise<void>
   /** Aborted: the sweep rejects at its next pause. */
   signal: AbortSignal
 }
@@ -27,11 +29,12 @@ const restFactor = 3
 const restMsMax = 1_000
 
 /** Resolves with the first seq that was not looked at, and how many messages without content there are now of those judged `erase`. */
-export async function sweep({ log, conv, from, to, judge, signal }: Sweep): Promise<{ next: number; erased: number }> {
+export async function sweep({ log, conv, from, to, judge, beforeErase, signal }: Sweep): Promise<{ next: number; erased: number }> {
   let [next, erased, isOver] = [from, 0, false]
   while (next <= to && !isOver) {
     const started = performance.now()
     const payloads = new Map<number, Buffer>()
+    const going: LogEntry[] = []
     const entries = await log.read(conv, next, to, batchMax, batchBytesMax)
     if (entries.length === 0) break
     for (const entry of entries) {
@@ -41,10 +44,16 @@ export async function sweep({ log, conv, from, to, judge, signal }: Sweep): Prom
       next = entry.seq + 1
       if (judgement === 'keep') continue
       const tombstone = tombstoneOf(entry)
-      if (tombstone !== undefined) payloads.set(entry.seq, tombstone)
+      if (tombstone !== undefined) {
+        payloads.set(entry.seq, tombstone)
+        going.push(entry)
+      }
       if (tombstone !== undefined || isTombstone(entry.payload)) erased++
     }
-    if (payloads.size > 0) await log.rewrite(conv, payloads)
+    if (going.length > 0) {
+      await beforeErase(conv, going)
+      await log.rewrite(conv, payloads)
+    }
     await delay(Math.min((performance.now() - started) * restFactor, restMsMax), undefined, { signal, ref: false })
   }
   return { next, erased }

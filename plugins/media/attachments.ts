@@ -7,6 +7,8 @@ import { type Refusal, refuse } from '../../broker/errors.js'
 import type { MessageDraft, PrepareMessage } from '../../broker/plugin.js'
 import { essenceOf, isOfKind, type MediaKind } from './media-types.js'
 import { bytesMaxOf, idOfUrl, type MediaWorld } from './media-world.js'
+import { objectsNamedIn } from './named-objects.js'
+import { unsettle } from './unsettle.js'
 
 interface MediaBody {
   url: string
@@ -44,10 +46,11 @@ export class Attachments {
     const { url, mime, size } = body as Record<string, unknown>
     if (typeof url !== 'string' || typeof mime !== 'string' || typeof size !== 'number') return undefined
     const kind: MediaKind = 'width' in body ? 'image' : 'duration_ms' in body ? 'voice' : 'file'
-    return this.#attach(draft, body as MediaBody, kind)
+    return this.#attach(draft, body as MediaBody, kind, (draft.body as { seq: number }).seq)
   }
 
-  async #attach(draft: MessageDraft, body: MediaBody, kind: MediaKind): Promise<Refusal | undefined> {
+  /** `edited`: seq of the message that shows these objects from now on. */
+  async #attach(draft: MessageDraft, body: MediaBody, kind: MediaKind, edited?: number): Promise<Refusal | undefined> {
     const { config, store } = this.#world
     const ids = new Set<string>()
     const id = idOfUrl(config, body.url)
@@ -63,6 +66,7 @@ export class Attachments {
       ids.add(thumb)
     }
     if (refusal === undefined) {
+      if (edited !== undefined) for (const one of ids) await this.#world.records.putEditedInto(draft.conv, edited, one)
       for (const one of ids) refusal ??= await this.#refer(one, draft)
       if (refusal === undefined) return undefined
     }
@@ -96,18 +100,15 @@ export class Attachments {
   async #recall({ conv, from, id }: MessageDraft, seq: number): Promise<undefined> {
     const { config, records, access, store, now } = this.#world
     const [target] = await store.log.read(conv, seq, seq, 1)
-    const { type, body } = JSON.parse(target?.payload.toString() ?? '{}') as { type?: string; body?: MediaBody }
-    if (type !== 'image' && type !== 'voice' && type !== 'file') return undefined
+    const named = target === undefined ? [] : objectsNamedIn(config, target.payload)
+    for await (const object of records.editedInto(conv, seq)) named.push(object)
+    if (named.length === 0) return undefined
     for await (const earlier of records.recalls(conv, seq)) {
       if (earlier.from === from && (await access.isRecallOf(earlier, seq))) return undefined
     }
     const ts = now()
     await records.putRecall({ conv, from, id, ts }, seq)
-    // Its objects may have lost the last message that refers to them.
-    for (const url of [body?.url, body?.thumb]) {
-      const object = typeof url === 'string' ? await records.object(idOfUrl(config, url) ?? '') : undefined
-      if (object !== undefined) await records.putUnsettled({ id: object.id, sha256: object.sha256, ts })
-    }
+    await unsettle(this.#world, named)
     return undefined
   }
 }

@@ -5,6 +5,7 @@
  */
 import { refuse } from '../../broker/errors.js'
 import type { HttpAnswer, HttpExchange } from '../../broker/http-route.js'
+import { isErased } from '../../broker/known-user.js'
 import { parseRange } from './byte-range.js'
 import type { MediaObject } from './media-records.js'
 import { isShown } from './media-types.js'
@@ -81,6 +82,7 @@ export class Downloads {
     const grant = await this.#world.grants.verify(query.view)
     if (grant?.for !== 'view' || grant.id !== params.id) throw refuse('forbidden', 'this link was not given by media.link')
     if (this.#world.now() > grant.expires_ts) throw refuse('forbidden', 'the link has expired: call media.link again')
+    if (await isErased(this.#world.store.directory, grant.user)) throw refuse('forbidden', `there is no user ${grant.user} any more`)
     return grant.user
   }
 }

@@ -5,6 +5,7 @@
  *  - `media-refs/{id}/{conv}/{digest}`: a message that refers to an object, written before the message. The message may have been refused;
  *    the log says.
  *  - `media-recalls/{conv}/{seq}/{from}`: the last recall of such a message that this user sent; written before it, like a ref.
+ *  - `media-edits/{conv}/{seq}/{id}`: an object that an edit of this message shows, written before the edit; a recall needs to find it.
  *  - `media-usage/{user}`: bytes that the user asked to upload today.
  *  - `media-keys/{node}`: with which a node signs URLs.
  */
@@ -47,6 +48,7 @@ const unsettledKey = ({ id, sha256 }: ObjectName): string => `media-unsettled/${
 const digestOf = (from: string, id: string): string => createHash('sha256').update(`${from}\0${id}`).digest('hex').slice(0, 32)
 const refKey = (object: string, { conv, from, id }: MediaRef): string => `media-refs/${object}/${conv}/${digestOf(from, id)}`
 const recallsKey = (conv: ConversationId, seq: number): string => `media-recalls/${conv}/${seq}/`
+const editsKey = (conv: ConversationId, seq: number): string => `media-edits/${conv}/${seq}/`
 const usageKey = (user: string): string => `media-usage/${user}`
 const signingKey = (node: string): string => `media-keys/${node}`
 
@@ -103,6 +105,15 @@ export class MediaRecords {
 
   recalls(conv: ConversationId, seq: number): AsyncIterable<MediaRef> {
     return this.#rows(recallsKey(conv, seq))
+  }
+
+  putEditedInto(conv: ConversationId, seq: number, object: string): Promise<void> {
+    return this.records.put(editsKey(conv, seq) + object, Buffer.from('{}'))
+  }
+
+  async *editedInto(conv: ConversationId, seq: number): AsyncIterable<string> {
+    const prefix = editsKey(conv, seq)
+    for await (const { key } of this.records.entries(prefix)) yield key.slice(prefix.length)
   }
 
   async usage(user: string): Promise<Usage | undefined> {

@@ -4,6 +4,7 @@ import type { Store } from '../../broker/store/store.js'
 import type { Grants } from './grants.js'
 import type { Incoming } from './incoming.js'
 import type { MediaAccess } from './media-access.js'
+import type { MediaMetrics } from './media-metrics.js'
 import type { MediaRecords } from './media-records.js'
 import type { MediaKind } from './media-types.js'
 import type { ObjectStore } from './object-store.js'
@@ -17,6 +18,7 @@ export interface MediaWorld {
   incoming: Incoming
   /** undefined: nodes that share nothing would each have objects that the others lack. */
   objects: ObjectStore | undefined
+  metrics: MediaMetrics
   now(): number
 }
 

@@ -13,12 +13,15 @@ import { Grants } from './grants.js'
 import { Incoming } from './incoming.js'
 import { MediaAccess } from './media-access.js'
 import { getOperation, linkParams, linkResult, putOperation, uploadParams, uploadResult } from './media-api.js'
+import { createMediaMetrics } from './media-metrics.js'
 import { eraseUploads, uploadsOf } from './media-of-user.js'
 import { MediaRecords } from './media-records.js'
 import type { MediaWorld } from './media-world.js'
+import { objectsNamedIn } from './named-objects.js'
 import type { ObjectStore } from './object-store.js'
 import { S3Objects } from './s3-objects.js'
 import { Sweep } from './sweep.js'
+import { unsettle } from './unsettle.js'
 import { type UploadParams, Uploads } from './uploads.js'
 
 const s3TimeoutMs = 30_000
@@ -32,7 +35,7 @@ function objectStoreOf(config: Config, dir: string): ObjectStore | undefined {
   return config.mongodbUrl === undefined ? new FileObjects(join(dir, 'objects')) : undefined
 }
 
-export const createMedia: PluginFactory = ({ config, logger, store }) => {
+export const createMedia: PluginFactory = ({ config, logger, store, registry }) => {
   const dir = join(config.dataDir, 'media')
   const records = new MediaRecords(store.records)
   const world: MediaWorld = {
@@ -43,6 +46,7 @@ export const createMedia: PluginFactory = ({ config, logger, store }) => {
     grants: new Grants(config.nodeId, records),
     incoming: new Incoming(join(dir, `incoming-${config.nodeId}`)),
     objects: objectStoreOf(config, dir),
+    metrics: createMediaMetrics(registry, () => uploads.underWay),
     now: () => Date.now(),
   }
   const uploads = new Uploads(world)
@@ -51,6 +55,11 @@ export const createMedia: PluginFactory = ({ config, logger, store }) => {
   return {
     name: 'media',
     eraseUser: (user) => eraseUploads(world, user),
+    beforeErase: (_conv, entries) =>
+      unsettle(
+        world,
+        entries.flatMap(({ payload }) => objectsNamedIn(config, payload)),
+      ),
     exportUser: (user) => uploadsOf(world, user),
     start: async () => {
       await world.incoming.start()
@@ -67,8 +76,8 @@ export const createMedia: PluginFactory = ({ config, logger, store }) => {
       ),
     },
     http: [
-      { method: 'PUT', path, operation: putOperation, handle: (exchange) => uploads.put(exchange) },
-      { method: 'GET', path, operation: getOperation, handle: (exchange) => downloads.get(exchange) },
+      { method: 'PUT', path, operation: putOperation, handle: (exchange) => world.metrics.uploading(() => uploads.put(exchange)) },
+      { method: 'GET', path, operation: getOperation, handle: (exchange) => world.metrics.downloading(() => downloads.get(exchange)) },
       { method: 'HEAD', path, handle: (exchange) => downloads.head(exchange) },
     ],
   }

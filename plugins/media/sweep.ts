@@ -1,5 +1,5 @@
 /**
- * Removes what nobody refers to: uploads that were never sent, or whose messages were all recalled or refused, and bytes whose upload a crash
+ * Removes what nobody refers to: uploads that were never sent, or whose messages were all recalled, erased or refused, and bytes whose upload a crash
  * has cut off. It looks only at objects that nobody was seen to refer to, slowly, and looks twice: after the first no message may refer to the
  * object any more, at the second, when those that were under way are done, it goes.
  */
@@ -63,6 +63,7 @@ export class Sweep {
       if (nowTs - object.doomedTs < doomedMs) return
       await records.removeObject(object.id)
       await this.#remove(unsettled)
+      this.#world.metrics.removed()
     }
   }
 

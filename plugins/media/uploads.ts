@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { Refusal, refuse } from '../../broker/errors.js'
 import { type HttpAnswer, type HttpExchange, HttpRefusal } from '../../broker/http-route.js'
 import { InTurn } from '../../broker/in-turn.js'
+import { isErased } from '../../broker/known-user.js'
 import type { UploadGrant } from './grants.js'
 import type { MediaObject } from './media-records.js'
 import { essenceOf, isAllowed, isOfKind, kindOf, type MediaKind } from './media-types.js'
@@ -32,6 +33,10 @@ export class Uploads {
 
   constructor(world: MediaWorld) {
     this.#world = world
+  }
+
+  get underWay(): number {
+    return this.#underWay.size
   }
 
   /** Throws a Refusal for what will not be taken. */
@@ -87,6 +92,7 @@ export class Uploads {
   async #granted(id: string, text = ''): Promise<UploadGrant> {
     const grant = await this.#world.grants.verify(text)
     if (grant?.for !== 'upload' || grant.id !== id) throw refuse('forbidden', 'only a URL that media.upload gave takes an upload')
+    if (await isErased(this.#world.store.directory, grant.user)) throw refuse('forbidden', `there is no user ${grant.user} any more`)
     if (this.#world.now() > grant.expires_ts) throw new HttpRefusal(410, 'forbidden', 'the URL has expired: call media.upload again')
     return grant
   }
@@ -99,12 +105,13 @@ export class Uploads {
   }
 
   async #keep({ id, user, mime, size, name }: UploadGrant, path: string, sha256: string): Promise<MediaObject> {
-    const { records, now } = this.#world
+    const { records, metrics, now } = this.#world
     const ts = now()
     const object: MediaObject = { id, sha256, user, mime, size, ts, ...(name === undefined ? {} : { name }) }
     await records.putUnsettled({ id, sha256, ts })
     await this.#objects().put(object, path, size)
     await records.putObject(object)
+    metrics.kept(size)
     return object
   }
 

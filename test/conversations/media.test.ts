@@ -1,68 +1,15 @@
-/** Media: uploaded, sent, seen by who may, and gone when nobody may; each with files beside the store and with a bucket. */
-import { readdirSync, statSync } from 'node:fs'
+/** Media: uploaded, sent, seen by who may, and gone when nobody may; with files beside the store, with a bucket, and on the nodes of a cluster. */
+import { statSync } from 'node:fs'
 import { connect } from 'node:net'
-import { join } from 'node:path'
-import t, { type Test } from 'tap'
-import type { ServerOptions } from '../../broker/index.js'
+import t from 'tap'
 import { eventually } from '../helper/eventually.js'
+import { filesOf } from '../helper/files-of.js'
 import { announces, fileOf, looks, puts, uploads } from '../helper/media.js'
-import { type Bucket, openBucket } from '../helper/s3-server.js'
+import { incoming, later, mediaDirOf, onBoth, onTwoNodes, sweeps } from '../helper/media-places.js'
+import { openBucket } from '../helper/s3-server.js'
 import { type Actor, type Json, type Stage, stage } from '../helper/stage.js'
 
 t.setTimeout(120_000)
-
-interface Place {
-  s: Stage
-  bucket: Bucket | undefined
-  /** Objects whose bytes are kept. */
-  kept(): number
-}
-
-function filesOf(dir: string, folder: string): string[] {
-  const entries = readdirSync(join(dir, 'media'), { recursive: true, withFileTypes: true })
-  return entries
-    .filter((entry) => entry.isFile())
-    .map(({ path, name }) => join(path, name))
-    .filter((path) => path.includes(`/${folder}`))
-}
-
-const dirOf = (s: Stage): string => s.options.dataDir as string
-const incoming = (s: Stage): string[] => filesOf(dirOf(s), 'incoming-')
-
-/** The same test on files and on a bucket. */
-function onBoth(name: string, test: (t: Test, place: Place) => Promise<void>, options: ServerOptions = {}): void {
-  for (const kind of ['files', 'bucket']) {
-    t.test(`${name} (${kind})`, async (t) => {
-      const bucket = kind === 'bucket' ? await openBucket(t) : undefined
-      const s = await stage(t, { ...options, ...bucket?.settings })
-      await test(t, { s, bucket, kept: () => bucket?.objects.size ?? filesOf(dirOf(s), 'objects').length })
-      t.same(bucket?.refused ?? [], [], 'the bucket had nothing to refuse')
-      t.same(incoming(s), [], 'nothing half-uploaded is left')
-    })
-  }
-}
-
-/** At another time of the day. */
-async function later<Result>(ms: number, act: () => Promise<Result>): Promise<Result> {
-  const real = Date.now
-  Date.now = () => real() + ms
-  return act().finally(() => {
-    Date.now = real
-  })
-}
-
-/** So many days later the server has looked twice for what nobody refers to. */
-async function sweeps(s: Stage, days: number, what: string, isDone: () => boolean): Promise<void> {
-  const look = async (): Promise<boolean> => {
-    for (const hours of [0, 3]) {
-      await later((days * 24 + hours) * 3_600_000, () => s.restart())
-      // Restarting at once would end the round.
-      for (let i = 0; i < 20; i++) await s.http('GET', '/readyz')
-    }
-    return isDone()
-  }
-  await eventually(look, { what, timeoutMs: 20_000 })
-}
 
 onBoth('alice sends a voice message, bob plays it, mallory does not', async (t, { s, kept }) => {
   const [alice, bob] = await s.cast(['alice', 'bob', 'mallory'])
@@ -282,7 +229,7 @@ onBoth('what nobody refers to goes, what was sent stays', async (t, { s, kept })
   t.match(await alice.sends('u/bob', gone), { seq, dup: true }, 'a resend is answered as ever')
 })
 
-onBoth('an edit shows another picture, and is recalled with its message', async (t, { s }) => {
+onBoth('an edit shows another picture, and is recalled with its message', async (t, { s, kept }) => {
   const [alice, , carol] = await s.cast(['alice', 'bob', 'carol'])
   const before = await uploads(s, 'alice', 'image/png')
   const after = await uploads(s, 'alice', 'image/jpeg')
@@ -293,6 +240,7 @@ onBoth('an edit shows another picture, and is recalled with its message', async 
   t.equal((await looks(s, 'bob', after.url)).status, 200)
   await alice.sends('u/bob', { type: 'recall', body: { seq } })
   for (const { url } of [before, after]) t.equal((await looks(s, 'bob', url)).status, 403)
+  await sweeps(s, 1, 'the bytes of both go', () => kept() === 0)
 })
 
 onBoth('what is sent behind a picture comes behind it', async (t, { s }) => {
@@ -330,11 +278,11 @@ t.test('the same bytes are on disk once', async (t) => {
   const bytes = fileOf('image/png')
   const first = await uploads(s, 'alice', 'image/png', bytes)
   const second = await uploads(s, 'bob', 'image/png', bytes)
-  const inodes = () => new Set(filesOf(dirOf(s), 'objects').map((path) => statSync(path).ino)).size
-  t.same([filesOf(dirOf(s), 'objects').length, inodes()], [2, 1])
+  const inodes = () => new Set(filesOf(mediaDirOf(s), '/objects/').map((path) => statSync(path).ino)).size
+  t.same([filesOf(mediaDirOf(s), '/objects/').length, inodes()], [2, 1])
   t.equal((await looks(s, 'alice', second.url)).status, 403, 'knowing the bytes opens nothing')
   await alice.sends('u/bob', { type: 'image', body: { ...first, width: 1, height: 1 } })
-  await sweeps(s, 1, 'one of them goes', () => filesOf(dirOf(s), 'objects').length === 1)
+  await sweeps(s, 1, 'one of them goes', () => filesOf(mediaDirOf(s), '/objects/').length === 1)
   t.ok((await looks(s, 'bob', first.url)).bytes.equals(bytes), 'the other stays')
 })
 
@@ -382,4 +330,133 @@ onBoth('what an erased user uploaded is gone, for whoever it was sent to', async
   t.equal((await looks(s, 'bob', body.url)).status, 404)
   t.equal((await looks(s, 'bob', own.url)).status, 200, 'his own is still his')
   t.equal(kept(), 1)
+})
+
+onBoth(
+  'what is too old to be kept goes with its pictures; a younger message keeps one that it shares',
+  async (t, { s, kept }) => {
+    const [alice] = await s.cast(['alice', 'bob'])
+    const old = await uploads(s, 'alice', 'image/png')
+    const shared = await uploads(s, 'alice', 'image/png')
+    const edited = await uploads(s, 'alice', 'image/jpeg')
+    for (const { url, mime, size } of [old, shared])
+      await alice.sends('u/bob', { type: 'image', body: { url, mime, size, width: 1, height: 1 } })
+    await alice.sends('u/bob', { type: 'edit', body: { seq: 1, body: { ...edited, width: 1, height: 1 } } })
+    const isErased = async (): Promise<boolean> => (await looks(s, 'bob', old.url)).status === 403
+    const days = (count: number): number => count * 86_400_000
+    await later(days(6), async () => {
+      await s.restart()
+      await alice.returns()
+      await alice.sends('u/bob', { type: 'image', body: { ...shared, width: 1, height: 1 } })
+      t.equal((await looks(s, 'bob', old.url)).status, 200, 'not yet')
+    })
+    await later(days(8), () => s.restart())
+    await eventually(isErased, { what: 'the message is erased', timeoutMs: 20_000 })
+    t.equal((await looks(s, 'bob', edited.url)).status, 403, 'what an edit showed, too')
+    t.equal((await looks(s, 'bob', shared.url)).status, 200)
+    t.equal(kept(), 3, 'the bytes wait for messages that are under way')
+    await sweeps(s, 10, 'the bytes go', () => kept() === 1)
+    t.equal((await looks(s, 'alice', old.url)).status, 404)
+    t.equal((await looks(s, 'bob', shared.url)).status, 200)
+  },
+  { retentionDays: 7 },
+)
+
+onTwoNodes('uploaded on one node, seen on the other by who may, in parts too', async (t, { a, b, kept }) => {
+  const [alice, bob, carol] = [await a.actor('alice'), await b.actor('bob'), await b.actor('carol')]
+  await b.actor('mallory')
+  const sound = fileOf('audio/ogg', 300_000)
+  const { upload_url, url } = await announces(a, 'alice', { mime: 'audio/ogg', size: sound.length })
+  t.equal((await puts(b, upload_url, sound)).status, 201, 'what one node has announced the other takes')
+  t.match(await puts(a, upload_url, sound), { status: 409 }, 'once')
+  t.equal((await looks(b, 'bob', url)).status, 403, 'it was not sent yet')
+  const body = { url, mime: 'audio/ogg', size: sound.length, duration_ms: 1500 }
+  await alice.sends('u/bob', { type: 'voice', body })
+  await bob.receives({ seq: 1, type: 'voice', body })
+  for (const s of [a, b]) {
+    t.ok((await looks(s, 'bob', url)).bytes.equals(sound))
+    const part = await looks(s, 'bob', url, { range: 'bytes=1000-1999' })
+    t.same([part.status, part.headers.get('content-range')], [206, 'bytes 1000-1999/300000'])
+    t.ok(part.bytes.equals(sound.subarray(1000, 2000)))
+    t.equal((await looks(s, 'bob', url, { range: 'bytes=300000-' })).status, 416)
+    t.equal((await looks(s, 'mallory', url)).status, 403)
+    t.equal((await looks(s, undefined, url)).status, 401)
+  }
+  await alice.calls('group.create', { group: 'team', members: ['bob'] })
+  await bob.sends('g/team', { type: 'voice', body })
+  await alice.calls('group.add', { group: 'team', users: ['carol'] })
+  await carol.receives({ group: 'team', type: 'system' })
+  t.equal((await looks(b, 'carol', url)).status, 403, 'it was said before she came')
+  await carol.isRefused('g/team', { type: 'voice', body }, 'forbidden')
+  const { url: link } = await bob.calls<{ url: string }>('media.link', { url })
+  t.equal((await looks(a, undefined, link)).status, 200, 'a link of the other node')
+  t.equal(kept(), 1)
+})
+
+onTwoNodes('what is recalled on one node is gone on the other, and its bytes a day later', async (t, { a, b, kept }) => {
+  const [alice, bob] = [await a.actor('alice'), await b.actor('bob')]
+  const image = await uploads(a, 'alice', 'image/png')
+  await uploads(b, 'bob', 'image/png')
+  const sent = await uploads(b, 'bob', 'image/jpeg')
+  const { seq } = await alice.sends('u/bob', { type: 'image', body: { ...image, width: 1, height: 1 } })
+  await bob.sends('u/alice', { type: 'image', body: { ...sent, width: 1, height: 1 } })
+  await bob.receives({ seq, type: 'image' })
+  t.equal((await looks(b, 'bob', image.url)).status, 200)
+  await alice.sends('u/bob', { type: 'recall', body: { seq } })
+  await bob.receives({ type: 'recall' })
+  for (const s of [a, b]) t.equal((await looks(s, 'bob', image.url)).status, 403)
+  await sweeps(b, 1, 'the recalled one and the one never sent go', () => kept() === 1)
+  t.equal((await looks(b, 'alice', sent.url)).status, 200)
+})
+
+t.test('what is counted', async (t) => {
+  const bucket = await openBucket(t)
+  const s = await stage(t, bucket.settings)
+  await s.cast(['alice', 'bob'])
+  const counts = async (kind: string) => {
+    const results = kind === 'uploads' ? ['stored', 'refused', 'failed'] : ['sent', 'unchanged', 'refused', 'failed']
+    return Promise.all(results.map((result) => s.metric(`parley_media_${kind}_total{result="${result}"}`)))
+  }
+  t.same(
+    [await counts('uploads'), await counts('downloads')],
+    [
+      [0, 0, 0],
+      [0, 0, 0, 0],
+    ],
+  )
+  const { url } = await uploads(s, 'alice', 'image/png', fileOf('image/png', 5000))
+  const { upload_url } = await announces(s, 'alice', { mime: 'image/png', size: 100 })
+  await puts(s, upload_url, fileOf('image/jpeg', 100))
+  const seen = await looks(s, 'alice', url)
+  await looks(s, 'alice', url, { range: 'bytes=0-9' })
+  await looks(s, 'alice', url, { 'if-none-match': seen.headers.get('etag') as string })
+  await looks(s, 'alice', url, { range: 'bytes=9999-' })
+  await looks(s, 'bob', url)
+  await looks(s, undefined, url)
+  bucket.isDown = true
+  await looks(s, 'alice', url)
+  await puts(s, upload_url, fileOf('image/png', 100))
+  t.same(
+    [await counts('uploads'), await counts('downloads')],
+    [
+      [1, 1, 1],
+      [2, 1, 3, 1],
+    ],
+  )
+  t.equal(await s.metric('parley_media_upload_bytes_total'), 5000)
+  t.equal(await s.metric('parley_media_download_bytes_total'), 5010)
+  t.equal(await s.metric('parley_media_uploads_under_way'), 0)
+})
+
+t.test('an erased user: his links show nothing more, and what he had announced is not taken', async (t) => {
+  const s = await stage(t)
+  const [alice, bob] = await s.cast(['alice', 'bob'])
+  const image = await uploads(s, 'bob', 'image/png')
+  await bob.sends('u/alice', { type: 'image', body: { ...image, width: 1, height: 1 } })
+  const { url } = await alice.calls<{ url: string }>('media.link', { url: image.url })
+  const { upload_url } = await announces(s, 'alice', { mime: 'image/png', size: 1000 })
+  t.equal((await looks(s, undefined, url)).status, 200)
+  await s.erases('alice')
+  t.equal((await looks(s, undefined, url)).status, 403)
+  t.equal((await puts(s, upload_url, fileOf('image/png'))).status, 403)
 })

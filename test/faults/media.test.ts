@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { eventually } from '../helper/eventually.js'
 import { announces, fileOf, looks, puts, uploads } from '../helper/media.js'
+import { openBucket } from '../helper/s3-server.js'
 import { ServerProcess, startServer, tokenOf } from '../helper/server-process.js'
 import { smallDisk } from '../helper/small-disk.js'
 import { stage } from '../helper/stage.js'
@@ -35,6 +36,36 @@ t.test('kill -9 in the middle of an upload', { timeout: 60_000 }, async (t) => {
     const seen = await fetch(`http://127.0.0.1:${again.httpPort}${url}`, { headers: { authorization: `Bearer ${await tokenOf('ann')}` } })
     t.ok(Buffer.from(await seen.arrayBuffer()).equals(bytes), 'what was answered survives')
   })
+})
+
+t.test('kill -9 when the bucket has the bytes and nobody was told: they go again', { timeout: 60_000 }, async (t) => {
+  const bucket = await openBucket(t)
+  const { mediaS3Endpoint, mediaS3Bucket, mediaS3Region, mediaS3KeyId, mediaS3Secret } = bucket.settings as Record<string, string>
+  const server = await startServer(t, {
+    PARLEY_MEDIA_S3_ENDPOINT: mediaS3Endpoint as string,
+    PARLEY_MEDIA_S3_BUCKET: mediaS3Bucket as string,
+    PARLEY_MEDIA_S3_REGION: mediaS3Region as string,
+    PARLEY_MEDIA_S3_KEY_ID: mediaS3KeyId as string,
+    PARLEY_MEDIA_S3_SECRET: mediaS3Secret as string,
+    PARLEY_MEDIA_UNSENT_MS: '1',
+  })
+  bucket.isMute = true
+  const bytes = fileOf('image/png', 100_000)
+  const { body } = await server.call('ann', 'media.upload', { mime: 'image/png', size: bytes.length })
+  const { upload_url, url } = body as { upload_url: string; url: string }
+  const put = fetch(`http://127.0.0.1:${server.httpPort}${upload_url}`, { method: 'PUT', body: bytes }).then(
+    ({ status }) => status,
+    () => 'cut off',
+  )
+  await eventually(() => bucket.objects.size === 1)
+  await server.kill()
+  t.equal(await put, 'cut off')
+  bucket.isMute = false
+  await server.start()
+  await eventually(() => bucket.objects.size === 0, { what: 'the bytes are gone' })
+  const seen = await fetch(`http://127.0.0.1:${server.httpPort}${url}`, { headers: { authorization: `Bearer ${await tokenOf('ann')}` } })
+  t.equal(seen.status, 404)
+  t.same(filesOf(server.dir), [])
 })
 
 t.test('no room on the disk', { timeout: 60_000 }, async (t) => {

@@ -29,6 +29,8 @@ export class Bucket {
   readonly refused: string[] = []
   /** Answers 503 to everything. */
   isDown = false
+  /** Does what it is asked and answers nothing. */
+  isMute = false
   port = 0
 
   get settings(): ServerOptions {
@@ -52,6 +54,7 @@ export class Bucket {
     const found = this.objects.get(key)
     if (request.method === 'PUT') this.objects.set(key, body)
     if (request.method === 'DELETE') this.objects.delete(key)
+    if (this.isMute) return
     if (request.method !== 'GET') return void response.writeHead(request.method === 'PUT' ? 200 : 204).end()
     const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? []
     if (found === undefined) response.writeHead(404).end('NoSuchKey')
