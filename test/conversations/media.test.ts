@@ -238,9 +238,11 @@ onBoth('an edit shows another picture, and is recalled with its message', async 
   await carol.isRefused('u/bob', { type: 'edit', body: { seq, body: { ...after, width: 1, height: 1 } } }, 'forbidden')
   await alice.sends('u/bob', { type: 'edit', body: { seq, body: { ...after, width: 2, height: 2 } } })
   t.equal((await looks(s, 'bob', after.url)).status, 200)
+  await sweeps(s, 1, 'both are seen to be sent', () => kept() === 2)
+  await alice.returns()
   await alice.sends('u/bob', { type: 'recall', body: { seq } })
   for (const { url } of [before, after]) t.equal((await looks(s, 'bob', url)).status, 403)
-  await sweeps(s, 1, 'the bytes of both go', () => kept() === 0)
+  await sweeps(s, 3, 'the bytes of both go', () => kept() === 0)
 })
 
 onBoth('what is sent behind a picture comes behind it', async (t, { s }) => {
