@@ -9,7 +9,7 @@ import { ensureUser } from './admission.js'
 import type { Config } from './config.js'
 import { endSessions } from './end-sessions.js'
 import { refuse } from './errors.js'
-import type { Forget } from './forget.js'
+import type { Forgetting } from './forget.js'
 import type { Hub } from './hub.js'
 import { isKnown } from './known-user.js'
 import { idSchema } from './payloads.js'
@@ -43,7 +43,7 @@ export interface AdminWorld {
   hub: Hub
   store: Store
   groups: AdminGroups
-  forget: Forget
+  forget: Forgetting
   erase(user: string): Promise<{ user: string; done: boolean }>
   exportUser(user: string): Promise<Readable>
   now(): number

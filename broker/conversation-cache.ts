@@ -5,7 +5,7 @@
  */
 import { applyEffects, barsOf, type Conversation, type JudgeDirect, loadConversation } from './conversation.js'
 import type { Effect, LogEntry, Store } from './store/store.js'
-import type { ConversationId } from './topics.js'
+import { type ConversationId, isGroup, usersOf } from './topics.js'
 
 /** The most conversations kept in memory; the oldest loaded go first. */
 const cachedMax = 100_000
@@ -25,7 +25,7 @@ export class ConversationCache {
   /** Whose bars changed since they were found. */
   readonly #changed = new Set<ConversationId>()
   #settling: Promise<void> | undefined
-  #loading = 0
+  readonly #loading = new Set<ConversationId>()
   /** Those of batches under way, and what was heard of them meanwhile. */
   readonly #held = new Map<ConversationId, Heard[]>()
 
@@ -44,13 +44,13 @@ export class ConversationCache {
   async load(conv: ConversationId): Promise<Conversation> {
     const known = this.#states.get(conv)
     if (known !== undefined) return this.#rejudge(known)
-    this.#loading++
+    this.#loading.add(conv)
     try {
       const loaded = await loadConversation(this.store, conv, this.judge)
       if (loaded.usersKnown || loaded.group !== undefined) this.keep(loaded)
       return loaded
     } finally {
-      this.#loading--
+      this.#loading.delete(conv)
     }
   }
 
@@ -58,7 +58,13 @@ export class ConversationCache {
 
   /** Who may write in a direct conversation has changed: what is decided after this call sees it. */
   changed(conv: ConversationId): void {
-    if (this.#states.has(conv) || this.#loading > 0) this.#changed.add(conv)
+    if (this.#states.has(conv) || this.#loading.has(conv)) this.#changed.add(conv)
+  }
+
+  /** The same for every direct conversation of a user. Looks at all that are here. */
+  changedOf(user: string): void {
+    for (const convs of [this.#states.keys(), this.#loading])
+      for (const conv of convs) if (!isGroup(conv) && usersOf(conv).includes(user)) this.#changed.add(conv)
   }
 
   /** Judges anew what has changed. Right before a batch is decided. */

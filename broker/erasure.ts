@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Delivered } from './delivered.js'
 import { endSessions, type SessionsWorld } from './end-sessions.js'
 import { tellErased } from './erased-notice.js'
+import type { ErasedUsers } from './erased-users.js'
 import { refuse } from './errors.js'
 import { InTurn } from './in-turn.js'
 import type { LogWriter } from './log-writer.js'
@@ -20,6 +21,7 @@ export interface ErasureWorld extends SessionsWorld {
   logger: Logger
   plugins: PluginHost
   delivered: Delivered
+  erased: ErasedUsers
   retryMs?: number
 }
 
@@ -99,6 +101,7 @@ export class Erasure {
     const { directory } = this.#world.store
     const { erasedTs = Date.now(), createdTs = Date.now() } = (await directory.user(user)) ?? {}
     await directory.putUser({ user, createdTs, erasedTs })
+    await this.#world.erased.tell(user)
   }
 
   /** Until nothing has come since: what he sent last may have been on its way. */

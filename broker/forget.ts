@@ -11,19 +11,38 @@ const kind = 'forget'
 
 export type Forget = (user: string, device: string) => Promise<void>
 
-export function createForget({ hub, adapter, bus, logger }: { hub: Hub; adapter: AedesAdapter; bus: Bus; logger: Logger }): Forget {
+export interface Forgetting {
+  device: Forget
+  /** All devices that are connected now, also those of which nothing is stored and only their node knows. */
+  user(user: string): Promise<void>
+  /** The same, of those that are connected to this node; nobody else is told. */
+  userHere(user: string): Promise<void>
+}
+
+export function createForgetting({ hub, adapter, bus, logger }: { hub: Hub; adapter: AedesAdapter; bus: Bus; logger: Logger }): Forgetting {
   const forgetHere: Forget = async (user, device) => {
     await hub.forget(user, device)
     await adapter.forget(user, device)
   }
+  const userHere = async (user: string): Promise<void> => {
+    for (const { device } of [...hub.sessionsOf(user)]) await forgetHere(user, device)
+  }
   bus.on(kind, (message, node) => {
-    // No id has a slash; the name of a device without client id has none either.
+    // No id has a slash; the name of a device without client id has none either, and none is empty.
     const [user, device] = message.toString().split('/')
     if (user === undefined || device === undefined) return
-    forgetHere(user, device).catch((error) => logger.warn({ err: error, node, user, device }, 'a device could not be forgotten'))
+    const forgotten = device === '' ? userHere(user) : forgetHere(user, device)
+    forgotten.catch((error) => logger.warn({ err: error, node, user, device }, 'a device could not be forgotten'))
   })
-  return async (user, device) => {
-    bus.publish(kind, Buffer.from(`${user}/${device}`))
-    await forgetHere(user, device)
+  return {
+    device: async (user, device) => {
+      bus.publish(kind, Buffer.from(`${user}/${device}`))
+      await forgetHere(user, device)
+    },
+    user: async (user) => {
+      bus.publish(kind, Buffer.from(`${user}/`))
+      await userHere(user)
+    },
+    userHere,
   }
 }

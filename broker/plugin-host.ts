@@ -8,7 +8,7 @@ import { Value } from 'typebox/value'
 import { Refusal, refuse } from './errors.js'
 import { firstFault } from './first-fault.js'
 import type { HttpRoute } from './http-route.js'
-import { isKnown } from './known-user.js'
+import { isErased, isKnown } from './known-user.js'
 import type { Logger } from './logger.js'
 import type { Caller, Identity, Method, Plugin, PrepareMessage, Publish, RoutedPublish, RouteHandler } from './plugin.js'
 import { type Directory, type LogEntry, StoreUnavailable } from './store/store.js'
@@ -118,7 +118,9 @@ export class PluginHost {
   }
 
   async authorizeDirect(from: string, to: string): Promise<Refusal | undefined> {
-    if (!(await isKnown(this.#directory, to))) return refuse('not_found', `there is no user ${to}`)
+    const [known, erased] = await Promise.all([isKnown(this.#directory, to), isErased(this.#directory, from)])
+    if (!known) return refuse('not_found', `there is no user ${to}`)
+    if (erased) return refuse('forbidden', 'you were erased')
     for (const plugin of this.#plugins) {
       const refusal = await plugin.authorizeDirect?.(from, to)
       if (refusal !== undefined) return refusal

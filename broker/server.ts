@@ -17,8 +17,9 @@ import { safeSecretBytesMin } from './config-settings.js'
 import { Connection, type ConnectionWorld } from './connection.js'
 import { Deadlines } from './deadlines.js'
 import { Delivered } from './delivered.js'
+import { ErasedUsers } from './erased-users.js'
 import { Erasure } from './erasure.js'
-import { createForget, type Forget } from './forget.js'
+import { createForgetting, type Forget } from './forget.js'
 import { createHttp } from './http.js'
 import { Hub } from './hub.js'
 import { listen } from './listeners.js'
@@ -183,7 +184,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     observeDeliverySeconds: (seconds) => metrics.deliverySeconds.observe(seconds),
   })
   const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
-  const forget: Forget = (user, device) => forgetDevice(user, device)
+  const forgetDevice: Forget = (user, device) => forget.device(user, device)
   const signals = new Signals(hub, bus, logger)
   plugins.install(
     [...builtInPlugins, rpc, ...further].map((create) =>
@@ -197,7 +198,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
         signals,
         delivered,
         registry: metrics.registry,
-        forget,
+        forget: forgetDevice,
         preparerOf: (type) => plugins.preparerOf(type),
         readMoved: (user, conv, seq) => plugins.readMoved(user, conv, seq),
       }),
@@ -217,10 +218,11 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     shared: openTopics?.create,
     publishWill: createWillPublisher(plugins),
   })
-  const forgetDevice = createForget({ hub, adapter, bus, logger })
-  const erasure = new Erasure({ store, hub, forget, log, logger, plugins, delivered })
+  const forget = createForgetting({ hub, adapter, bus, logger })
+  const erased = new ErasedUsers({ store, bus, logger, conversations: log.conversations, forget })
+  const erasure = new Erasure({ store, hub, forget, log, logger, plugins, delivered, erased })
   const retention = new Retention({ store, logger, plugins, days: config.retentionDays, node: bus.node })
-  undo.push(async () => void (await Promise.all([erasure.close(), retention.close()])))
+  undo.push(async () => void (await Promise.all([erasure.close(), retention.close(), erased.close()])))
   const certificate = createCertificate(config, logger)
   undo.push(async () => certificate?.stop())
   metrics.watch({
@@ -236,7 +238,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
 
   const proxies = new TrustedProxies(config.trustedProxies)
   const addresses = new AddressLimits(config)
-  const makeRoom = createSessionLimit({ max: config.sessionsPerUser, hub, sessions: store.sessions, forget })
+  const makeRoom = createSessionLimit({ max: config.sessionsPerUser, hub, sessions: store.sessions, forget: forgetDevice })
   const connections = new Set<Connection>()
   const deadlines = new Deadlines()
   undo.push(async () => deadlines.stop())
@@ -307,6 +309,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   logger.info({ mqttPort, mqttsPort, httpPort, host: config.host }, 'listening')
 
   await erasure.start()
+  erased.start()
   retention.start()
 
   const drain = async (): Promise<void> => {

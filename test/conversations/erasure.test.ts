@@ -29,6 +29,7 @@ t.test('a user is erased: everybody keeps the order, nobody the content', async 
   for (const actor of [bob, carol, away]) actor.inbox.length = 0
 
   t.match(await s.admin('DELETE', '/users/alice'), { user: 'alice', done: false })
+  await bob.isRefused('u/alice', 'at once?', 'not_found')
   await alice.isClosed()
   await t.rejects(alice.connects(), 'her token is refused from the answer on')
   await s.erases('alice')

@@ -82,3 +82,33 @@ t.test('without Redis messages are stored, and reach the other node all the same
   await alice.sends('u/bob', 'after')
   await bob.receives({ seq: 3 })
 })
+
+t.test('a user is erased on one node: the other ends his sessions and takes nothing more to him', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const [alice, bob] = [await b.actor('alice'), await b.actor('bob')]
+  const carol = await a.actor('carol')
+  for (const peer of [bob, carol]) {
+    await peer.sends('u/alice', 'hi')
+    await alice.receives({ from: peer.user, seq: 1 })
+  }
+  await a.admin('DELETE', '/users/alice')
+  await carol.isRefused('u/alice', 'are you there?', 'not_found')
+  await alice.isClosed()
+  // Far sooner than what was judged before is judged anew by itself.
+  await bob.isRefused('u/alice', 'are you there?', 'not_found')
+  await a.erases('alice')
+  t.match(await b.admin('DELETE', '/users/alice'), { done: true })
+})
+
+t.test('the sessions of a user are ended from another node, stored or not', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const kept = await b.actor('alice', { device: 'phone', clean: false })
+  const passing = await b.actor('alice', { device: 'web' })
+  const here = await a.actor('alice', { device: 'tablet' })
+  const bob = await b.actor('bob')
+  await a.admin('DELETE', '/users/alice/sessions')
+  for (const actor of [kept, passing, here]) await actor.isClosed()
+  t.ok(bob.isConnected)
+  await kept.returns()
+  t.notOk(kept.sessionPresent, 'it was forgotten, too')
+})
