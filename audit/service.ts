@@ -121,7 +121,8 @@ export async function createStore(dir: string): Promise<Service> {
     basename(program) === 'mongod'
       ? ['--dbpath', dir, '--port', String(port), '--bind_ip', '127.0.0.1']
       : [
-          ...['--handler=sqlite', `--sqlite-url=file:${dir}/`, `--listen-addr=127.0.0.1:${port}`],
+          // What a process has written survives its kill -9, synchronised or not; FerretDB takes four times as much without.
+          ...['--handler=sqlite', `--sqlite-url=file:${dir}/?_pragma=synchronous(off)`, `--listen-addr=127.0.0.1:${port}`],
           ...['--debug-addr=-', '--telemetry=disable', `--state-dir=${dir}`, '--log-level=error'],
         ]
   return new Service({ name: 'store', program, args, port })

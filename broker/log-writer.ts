@@ -16,7 +16,7 @@ import { Doubts } from './doubts.js'
 import { refuse } from './errors.js'
 import type { Logger } from './logger.js'
 import type { Operation } from './operation.js'
-import type { Effect, LogEntry, Store } from './store/store.js'
+import type { Effect, FoundRetransmit, LogEntry, Store } from './store/store.js'
 import { StoreUnavailable } from './store/store.js'
 import type { ConversationId } from './topics.js'
 import { WriteBatch } from './write-batch.js'
@@ -250,17 +250,23 @@ export class LogWriter {
   }
 
   async #readRetransmits({ taken, sent }: WriteBatch): Promise<void> {
-    const { log } = this.#options.store
+    const { log, isShared } = this.#options.store
     const reads: Promise<void>[] = []
-    for (const [index, { operation }] of taken.entries()) {
-      const { conv, isRetry, retransmit } = operation
-      if (!isRetry || retransmit === undefined) continue
+    for (const [index, queued] of taken.entries()) {
+      const { conv, isRetry, retransmit } = queued.operation
+      if (retransmit === undefined || !(isRetry || isShared)) continue
       const read = log.findRetransmit(retransmit).then((earlier) => {
-        if (earlier?.conv === conv && this.#now() - earlier.ts < retransmitMsMax) sent[index] = earlier.seq
+        if (earlier?.conv === conv && (isRetry ? this.#now() - earlier.ts < retransmitMsMax : this.#wasOvertaken(queued, earlier)))
+          sent[index] = earlier.seq
       })
       reads.push(read)
     }
     if (reads.length > 0) await Promise.all(reads)
+  }
+
+  /** While the first waited here its client lost patience and sent it again over another node, which was faster. */
+  #wasOvertaken({ sinceMs }: Queued, { isRetry, ts }: FoundRetransmit): boolean {
+    return isRetry === true && ts >= this.#now() - (performance.now() - sinceMs)
   }
 
   /** What an earlier append has written, though it failed, goes to the live sessions before anything newer. */

@@ -131,7 +131,8 @@ export class WriteBatch {
         this.#full.add(state.conv)
       }
     }
-    if (operation.retransmit !== undefined) append.retransmits.push({ ...operation.retransmit, seq: entry.seq })
+    if (operation.retransmit !== undefined)
+      append.retransmits.push({ ...operation.retransmit, seq: entry.seq, ...(operation.isRetry && { isRetry: true as const }) })
     state.head = entry.seq
     state.lastTs = entry.ts
   }

@@ -98,6 +98,35 @@ t.test('a client sends again over another node, and that is heard of while this 
   t.same(idsOf(store, direct), ['alice a1', 'alice a2'])
 })
 
+t.test('a send without id waits here, and its client sends it again over another node: stored once', async (t) => {
+  const store = sharedStore()
+  const { outcomes, send } = createWriter(store)
+  const wire = { content: undefined, retransmit: { session: 'alice/phone', packetId: 1, digest: 'hi' } }
+  store.retransmit = { conv: direct, seq: 1, ts: Date.now() - 60_000, isRetry: true }
+  send(direct, 'alice', 'x1', wire)
+  await eventually(() => outcomes.length === 1)
+  t.match(outcomes.at(-1), { kind: 'stored', seq: 1 }, 'what was sent again long ago was another one with this packet id')
+
+  store.beforeAppend = () => {
+    store.beforeAppend = () => undefined
+    writeElsewhere(store, direct)
+    store.retransmit = { conv: direct, seq: 2, ts: Date.now() }
+  }
+  send(direct, 'alice', 'x2', wire)
+  await eventually(() => outcomes.length === 2)
+  t.match(outcomes.at(-1), { kind: 'stored', seq: 3 }, 'another one, too: it was not sent again')
+
+  store.beforeAppend = () => {
+    store.beforeAppend = () => undefined
+    writeElsewhere(store, direct)
+    store.retransmit = { conv: direct, seq: 4, ts: Date.now(), isRetry: true }
+  }
+  send(direct, 'alice', 'x3', wire)
+  await eventually(() => outcomes.length === 3)
+  t.match(outcomes.at(-1), { kind: 'duplicate', seq: 4 })
+  t.equal(store.of(direct).length, 4)
+})
+
 t.test('members that another node lets in and puts out are known', async (t) => {
   const store = sharedStore()
   store.write({ conv: team, entries: [entryOf(1)], effects: [groupEffect, memberEffect('alice')] })

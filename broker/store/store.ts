@@ -81,7 +81,7 @@ export interface ConversationAppend {
   head: number
   entries: LogEntry[]
   effects: Effect[]
-  retransmits: (Retransmit & { seq: number })[]
+  retransmits: (Retransmit & { seq: number; isRetry?: true })[]
 }
 
 /** Names a send for ever. */
@@ -100,7 +100,11 @@ export interface SentRecord {
 /** A send without id, and where it is stored. */
 export interface StoredRetransmit extends Retransmit, SentRecord {
   ts: number
+  /** It had DUP set itself; told only by a store that nodes share. */
+  isRetry?: true
 }
+
+export type FoundRetransmit = Omit<StoredRetransmit, keyof Retransmit>
 
 /** Payload bytes that `MessageLog.read` returns where its caller names no bound. */
 export const readBytesMax = 4 * 1024 * 1024
@@ -123,7 +127,7 @@ export interface MessageLog {
   /** The same for many, in the order asked; the log writer calls it once per batch. */
   findSentAll(keys: readonly SentKey[]): Promise<(number | undefined)[]>
   /** The last send without id of this session and packet id, if its digest is the same. Kept for the last 256 packet ids of a session. */
-  findRetransmit(retransmit: Retransmit): Promise<(SentRecord & { ts: number }) | undefined>
+  findRetransmit(retransmit: Retransmit): Promise<FoundRetransmit | undefined>
   /** Entries from…to (inclusive) in ascending seq, at most `limit` and about `bytesMax` of payload, at least one if there is one. */
   read(conv: ConversationId, from: number, to: number, limit: number, bytesMax?: number): Promise<LogEntry[]>
   /**

@@ -188,6 +188,16 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     t.equal((await tested.store.log.findRetransmit({ ...sent, digest: 'two' }))?.seq, 3)
   })
 
+  t.test('a store that nodes share says of a send without id whether it was sent again; another with its packet id is not', async (t) => {
+    const { store } = await open(t)
+    if (!store.isShared) return
+    const sent = { session: 'alice/phone', packetId: 7, digest: 'one' }
+    await store.log.append([append(conv, 0, 1, { retransmits: [{ ...sent, seq: 1, isRetry: true }] })])
+    t.same(await store.log.findRetransmit(sent), { conv, seq: 1, ts: entry(1).ts, isRetry: true })
+    await store.log.append([append(conv, 1, 1, { retransmits: [{ ...sent, seq: 2 }] })])
+    t.same(await store.log.findRetransmit(sent), { conv, seq: 2, ts: entry(2).ts })
+  })
+
   t.test('a payload is replaced: order, sender, time and id stay, and so does all that was not named', async (t) => {
     const tested = await open(t)
     const { log } = tested.store

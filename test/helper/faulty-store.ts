@@ -4,6 +4,7 @@ import { createLogger } from '../../broker/logger.js'
 import type { Operation, Plan } from '../../broker/operation.js'
 import {
   type ConversationAppend,
+  type FoundRetransmit,
   type GroupRecord,
   type LogEntry,
   type MemberRecord,
@@ -28,6 +29,8 @@ export class FaultyStore {
   /** The append is done, and its promise rejects all the same. */
   failsAfterwards = 0
   appends = 0
+  /** What is known of a send without id. */
+  retransmit: FoundRetransmit | undefined
 
   of(conv: string): LogEntry[] {
     const entries = this.entries.get(conv) ?? []
@@ -64,7 +67,7 @@ export class FaultyStore {
         await this.afterFind()
         return found
       },
-      findRetransmit: async () => undefined,
+      findRetransmit: async () => this.retransmit,
     }
   }
 

@@ -28,7 +28,8 @@ const mongodArgs = (dir: string, port: number): string[] => ['--dbpath', dir, '-
 
 const ferretdbArgs = (dir: string, port: number): string[] => [
   '--handler=sqlite',
-  `--sqlite-url=file:${dir}/`,
+  // What a process has written survives its kill -9, synchronised or not; FerretDB takes four times as much without.
+  `--sqlite-url=file:${dir}/?_pragma=synchronous(off)`,
   `--listen-addr=127.0.0.1:${port}`,
   '--debug-addr=-',
   '--telemetry=disable',

@@ -12,6 +12,7 @@ import type { ConversationId } from '../../topics.js'
 import { isGroup, usersOf } from '../../topics.js'
 import {
   type ConversationAppend,
+  type FoundRetransmit,
   type LogEntry,
   type MessageLog,
   type Retransmit,
@@ -306,7 +307,7 @@ export class LmdbMessageLog implements MessageLog {
     return hashes
   }
 
-  async findRetransmit({ session, packetId, digest }: Retransmit): Promise<(SentRecord & { ts: number }) | undefined> {
+  async findRetransmit({ session, packetId, digest }: Retransmit): Promise<FoundRetransmit | undefined> {
     this.#environment.assertOpen()
     const found = this.#tables.retransmits.get(retransmitKey(session, packetId))
     if (found === undefined) return undefined

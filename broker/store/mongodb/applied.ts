@@ -90,10 +90,11 @@ export class Applied {
 
   async #putRetransmits(segments: readonly SegmentDocument[]): Promise<void> {
     const updates = segments.flatMap(({ conv, entries, after, retransmits = [] }) =>
-      retransmits.map(({ session, packetId, digest, seq }) => {
+      retransmits.map(({ session, packetId, digest, seq, isRetry }) => {
         const ts = entries[seq - after - 1]?.ts ?? 0
-        const $set = { session, packetId, digest, conv, seq, ts }
-        return { updateOne: { filter: { _id: retransmitId(session, packetId) }, update: { $set }, upsert: true } }
+        const $set = { session, packetId, digest, conv, seq, ts, ...(isRetry && { isRetry }) }
+        const update = isRetry ? { $set } : { $set, $unset: { isRetry: '' as const } }
+        return { updateOne: { filter: { _id: retransmitId(session, packetId) }, update, upsert: true } }
       }),
     )
     if (updates.length > 0) await this.#again(() => this.#server.collections.retransmits.bulkWrite(updates, { ordered: true }))

@@ -5,7 +5,7 @@
  */
 import { Binary, type Collection, type Db } from 'mongodb'
 import type { ConversationId } from '../../topics.js'
-import type { Effect, GroupRecord, LogEntry, Retransmit, Role, Span, UserRecord } from '../store.js'
+import type { ConversationAppend, Effect, GroupRecord, LogEntry, Role, Span, StoredRetransmit, UserRecord } from '../store.js'
 
 export interface EntryDocument {
   seq: number
@@ -27,7 +27,7 @@ export interface SegmentDocument {
   ts: number
   entries: EntryDocument[]
   effects?: Effect[]
-  retransmits?: (Retransmit & { seq: number })[]
+  retransmits?: ConversationAppend['retransmits']
 }
 
 /** What of the log was applied to the derived collections: all up to `head`. */
@@ -62,11 +62,8 @@ export interface UserDocument extends UserRecord {
   _id: string
 }
 
-export interface RetransmitDocument extends Retransmit {
+export interface RetransmitDocument extends StoredRetransmit {
   _id: string
-  conv: ConversationId
-  seq: number
-  ts: number
 }
 
 /** The last three are there while the device has a stored session, `endedAt` is while it has none. */

@@ -7,12 +7,12 @@ import { Binary, MongoBulkWriteError } from 'mongodb'
 import type { ConversationId } from '../../topics.js'
 import {
   type ConversationAppend,
+  type FoundRetransmit,
   type LogEntry,
   type MessageLog,
   type Retransmit,
   readBytesMax,
   type SentKey,
-  type SentRecord,
   type StoredRetransmit,
   StoreUnavailable,
 } from '../store.js'
@@ -131,11 +131,12 @@ export class MongodbMessageLog implements MessageLog {
     return keys.map(({ conv, from, id }) => found.get(`${conv} ${from} ${id}`))
   }
 
-  async findRetransmit({ session, packetId, digest }: Retransmit): Promise<(SentRecord & { ts: number }) | undefined> {
+  async findRetransmit({ session, packetId, digest }: Retransmit): Promise<FoundRetransmit | undefined> {
     const { retransmits } = this.#server.collections
     const found = await this.#server.run(() => retransmits.findOne({ _id: retransmitId(session, packetId) }))
     if (found === null || found.packetId !== packetId || found.digest !== digest) return undefined
-    return { conv: found.conv, seq: found.seq, ts: found.ts }
+    const { conv, seq, ts, isRetry } = found
+    return { conv, seq, ts, ...(isRetry && { isRetry }) }
   }
 
   async rewrite(conv: ConversationId, payloads: ReadonlyMap<number, Buffer>): Promise<void> {
