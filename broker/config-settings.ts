@@ -307,6 +307,12 @@ const limits = {
   ),
   filtersMax: integer({ env: 'PARLEY_FILTERS_MAX', description: 'topic filters in one SUBSCRIBE' }, 100, 1, 10_000),
   subscriptionsMax: integer({ env: 'PARLEY_SUBSCRIPTIONS_MAX', description: 'subscriptions of one session' }, 500, 1, 100_000),
+  presenceGraceMs: integer(
+    { env: 'PARLEY_PRESENCE_GRACE_MS', unit: 'ms', description: 'a user whose last connection has ended is shown online for so long' },
+    5_000,
+    0,
+    hour,
+  ),
   drainMs: integer(
     { env: 'PARLEY_DRAIN_MS', unit: 'ms', description: 'time for what is under way when the server stops' },
     10_000,

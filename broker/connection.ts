@@ -60,8 +60,6 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
   identity: Identity | undefined
   opened: OpenedSession | undefined
   session: Session | undefined
-  readonly world: ConnectionWorld
-  readonly transport: Transport
   readonly #outbox: Outbox
   #link: ApplicationLink | undefined
   #subscriptions: Subscriptions | undefined
@@ -72,9 +70,10 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
   #stuck: { sinceMs: number; sentBytes: number } | undefined
   #sentBytes = 0
 
-  constructor(transport: Transport, world: ConnectionWorld) {
-    this.transport = transport
-    this.world = world
+  constructor(
+    readonly transport: Transport,
+    readonly world: ConnectionWorld,
+  ) {
     this.#outbox = new Outbox(transport)
     this.#cutter = new PacketCutter(world.config.connectBytesMax, (bytes, at, start, end) => this.#packet(bytes, at, start, end))
     transport.listen(this)
@@ -387,6 +386,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     this.#cutter.stop()
     this.#outbox.clear()
     this.world.deadlines.forget(this)
+    this.#subscriptions?.end()
     this.world.logger.debug({ ...this.description(), why }, 'connection closed')
     if (this.session !== undefined) this.world.hub.close(this.session)
     if (wasOpen) this.world.plugins.disconnected(this.caller)

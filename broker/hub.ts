@@ -25,6 +25,8 @@ export interface HubOptions {
   delivered?(user: string, conv: ConversationId, seq: number): void
   /** A session has its epoch: from here on it is the device's, on whatever node another one is. */
   opened?(session: Session): void
+  /** A session that had its epoch has ended. */
+  closed?(session: Session): void
   observe?: { delivered(messages: number): void; replayed(messages: number): void; overtaken(): void }
   now?: () => number
 }
@@ -155,6 +157,7 @@ export class Hub implements SessionWorld {
     removeFrom(this.#sessions, session.user, session)
     this.#audiences.close(session)
     if (session.cursors.size > 0) this.#writeCursors()
+    if (session.epoch > 0) this.#options.closed?.(session)
   }
 
   /** The device has a session of this epoch on another node: an older one here ends. */

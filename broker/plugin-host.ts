@@ -10,9 +10,9 @@ import { firstFault } from './first-fault.js'
 import type { HttpRoute } from './http-route.js'
 import { isErased, isKnown } from './known-user.js'
 import type { Logger } from './logger.js'
-import type { Caller, Identity, Method, Plugin, PrepareMessage, Publish, RoutedPublish, RouteHandler } from './plugin.js'
-import { type Directory, type LogEntry, StoreUnavailable } from './store/store.js'
-import type { ConversationId, RoutePattern } from './topics.js'
+import type { Caller, Identity, Method, Plugin, PrepareMessage, Publish, RoutedPublish, RouteHandler, SubscriptionOwner } from './plugin.js'
+import { type Directory, type Effect, type LogEntry, StoreUnavailable } from './store/store.js'
+import type { ConversationId, RoutePattern, SubscriptionPattern } from './topics.js'
 
 /** Of the server itself. */
 const ownPaths = /^(?!\/v1\/)|^\/v1\/(rpc|admin|openapi\.json)/
@@ -22,10 +22,13 @@ interface OwnedMethod {
   validator: Validator
 }
 
+type Watcher = Extract<keyof Plugin, `on${string}`>
+
 export class PluginHost {
   readonly #logger: Logger
   readonly #directory: Directory
   readonly #routes = new Map<RoutePattern, RouteHandler>()
+  readonly #subscriptions = new Map<SubscriptionPattern, SubscriptionOwner>()
   readonly #methods = new Map<string, OwnedMethod>()
   readonly #publishGates: NonNullable<Plugin['authorizePublish']>[] = []
   readonly #preparers = new Map<string, PrepareMessage>()
@@ -51,6 +54,9 @@ export class PluginHost {
     for (const plugin of plugins) {
       for (const [pattern, handler] of Object.entries(plugin.routes ?? {})) {
         if (claim(`topic ${pattern}`, plugin)) this.#routes.set(pattern as RoutePattern, handler)
+      }
+      for (const [pattern, owner] of Object.entries(plugin.subscriptions ?? {})) {
+        if (claim(`subscription ${pattern}`, plugin)) this.#subscriptions.set(pattern as SubscriptionPattern, owner)
       }
       for (const [name, method] of Object.entries(plugin.methods ?? {})) {
         if (claim(`method ${name}`, plugin)) this.#methods.set(name, { method, validator: Compile(method.params) })
@@ -144,6 +150,11 @@ export class PluginHost {
     return this.#plugins.some((plugin) => plugin.authorizeOpenForward?.(caller, topic) === true)
   }
 
+  async isBusy(user: string): Promise<boolean> {
+    for (const plugin of this.#plugins) if (await plugin.isBusy?.(user)) return true
+    return false
+  }
+
   async isMember(group: string, user: string): Promise<boolean> {
     return (await this.#directory.member(group, user))?.role !== undefined
   }
@@ -158,6 +169,10 @@ export class PluginHost {
     } catch (error) {
       publish.done({ kind: 'refused', id: undefined, error: this.#internal(error, publish.topic) })
     }
+  }
+
+  subscriptionOwner(pattern: SubscriptionPattern): SubscriptionOwner | undefined {
+    return this.#subscriptions.get(pattern)
   }
 
   /** Validates and calls a method; every fault comes back as a Refusal. */
@@ -210,33 +225,58 @@ export class PluginHost {
   // --- watchers ---------------------------------------------------------------------------------------------------
 
   messageStored(conv: ConversationId, entry: LogEntry): void {
-    for (const plugin of this.#plugins)
-      if (plugin.onMessageStored !== undefined) this.#tell(plugin, () => plugin.onMessageStored?.(conv, entry))
+    for (const plugin of this.#plugins) {
+      if (plugin.onMessageStored === undefined) continue
+      try {
+        plugin.onMessageStored(conv, entry)
+      } catch (error) {
+        this.#failed(plugin, error)
+      }
+    }
+  }
+
+  /** Of an entry that was written here. */
+  membersChanged(conv: ConversationId, effects: readonly Effect[]): void {
+    const left = effects.flatMap((effect) => (effect.kind === 'member' && effect.record.role === undefined ? [effect.record.user] : []))
+    if (left.length > 0) this.#tell('onMembersLeft', conv, left)
   }
 
   delivered(user: string, conv: ConversationId, seq: number): void {
-    for (const plugin of this.#plugins)
-      if (plugin.onDelivered !== undefined) this.#tell(plugin, () => plugin.onDelivered?.(user, conv, seq))
+    this.#tell('onDelivered', user, conv, seq)
   }
 
   readMoved(user: string, conv: ConversationId, seq: number): void {
-    for (const plugin of this.#plugins) if (plugin.onRead !== undefined) this.#tell(plugin, () => plugin.onRead?.(user, conv, seq))
+    this.#tell('onRead', user, conv, seq)
+  }
+
+  directChanged(user: string, peer: string): void {
+    this.#tell('onDirectChanged', user, peer)
+  }
+
+  busyChanged(user: string): void {
+    this.#tell('onBusyChanged', user)
   }
 
   connected(caller: Caller): void {
-    for (const plugin of this.#plugins) if (plugin.onConnected !== undefined) this.#tell(plugin, () => plugin.onConnected?.(caller))
+    this.#tell('onConnected', caller)
   }
 
   disconnected(caller: Caller): void {
-    for (const plugin of this.#plugins) if (plugin.onDisconnected !== undefined) this.#tell(plugin, () => plugin.onDisconnected?.(caller))
+    this.#tell('onDisconnected', caller)
   }
 
-  #tell(plugin: Plugin, call: () => void): void {
-    try {
-      call()
-    } catch (error) {
-      this.#logger.error({ err: error, plugin: plugin.name }, 'a watcher failed')
+  #tell<Name extends Watcher>(name: Name, ...told: Parameters<NonNullable<Plugin[Name]>>): void {
+    for (const plugin of this.#plugins) {
+      try {
+        ;(plugin[name] as ((...told: unknown[]) => void) | undefined)?.(...told)
+      } catch (error) {
+        this.#failed(plugin, error)
+      }
     }
+  }
+
+  #failed({ name }: Plugin, error: unknown): void {
+    this.#logger.error({ err: error, plugin: name }, 'a watcher failed')
   }
 }
 

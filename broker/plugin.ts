@@ -1,7 +1,7 @@
 /**
  * What a plugin is and what it may use. A plugin is a factory that returns a plain object of
  *  - gates (present tense): may refuse; the first refusal wins,
- *  - owners: routes of topics, methods of RPC and routes of HTTP, each with exactly one owner, checked at start,
+ *  - owners: routes and subscriptions of topics, methods of RPC and routes of HTTP, each with exactly one owner, checked at start,
  *  - watchers (past tense): are told, cannot refuse; what they throw is logged.
  * Plugins never import each other, nor aedes.
  */
@@ -10,15 +10,17 @@ import type { Static, TSchema } from 'typebox'
 import type { Bus } from './bus.js'
 import type { Config } from './config.js'
 import type { Delivered } from './delivered.js'
+import type { DeviceRegistry } from './device-registry.js'
 import type { Refusal } from './errors.js'
 import type { Forget } from './forget.js'
 import type { HttpRoute } from './http-route.js'
 import type { Hub } from './hub.js'
 import type { LogWriter } from './log-writer.js'
 import type { Logger } from './logger.js'
+import type { Session } from './session.js'
 import type { Signals } from './signals.js'
 import type { LogEntry, Store } from './store/store.js'
-import type { ConversationId, RoutePattern } from './topics.js'
+import type { ConversationId, RoutePattern, SubscriptionPattern } from './topics.js'
 
 /** Who speaks: the verified user of a token. */
 export interface Identity {
@@ -67,6 +69,17 @@ export type PublishOutcome =
 
 /** Handles one publish; must call `publish.done` once, now or later. Must not throw. */
 export type RouteHandler = (publish: RoutedPublish) => void
+
+/** Sends on a topic to the sessions that subscribed to it, beside Aedes. Its answer is the code of the SUBACK. */
+export interface SubscriptionOwner {
+  /**
+   * May be called for what is subscribed to already [MQTT-3.8.4-3]. undefined: refused, as when it rejects; otherwise what is to be called
+   * when the SUBACK has been written. The session may have ended before it resolves.
+   */
+  subscribe(session: Session, id: string): Promise<(() => void) | undefined>
+  /** By UNSUBSCRIBE, or because the connection has ended. Also for what was not granted. */
+  unsubscribe(session: Session, id: string): void
+}
 
 export interface Method<S extends TSchema = TSchema> {
   /** One schema for MQTT, HTTP and the docs; unknown fields are refused. */
@@ -123,8 +136,11 @@ export interface Plugin {
   authorizeOpenSubscribe?(caller: Caller, filter: string): boolean | undefined
   /** Checked at every forward of an application topic; synchronous. */
   authorizeOpenForward?(caller: Caller, topic: string): boolean | undefined
+  /** Does the user not want to be disturbed? One plugin that says so is enough. */
+  isBusy?(user: string): Promise<boolean>
   // owners
   routes?: Partial<Record<RoutePattern, RouteHandler>>
+  subscriptions?: Partial<Record<SubscriptionPattern, SubscriptionOwner>>
   methods?: Record<string, Method>
   http?: readonly HttpRoute[]
   // what is kept of users, in conversations apart
@@ -143,6 +159,12 @@ export interface Plugin {
   onDelivered?(user: string, conv: ConversationId, seq: number): void
   /** The user's read position moved forwards and is durable. */
   onRead?(user: string, conv: ConversationId, seq: number): void
+  /** These users are no members of the group any more. Told on the node that wrote it. */
+  onMembersLeft?(conv: ConversationId, users: readonly string[]): void
+  /** May one of them write to the other? The answer may be another one now. Told on every node, as the bus reaches it. */
+  onDirectChanged?(user: string, peer: string): void
+  /** What `isBusy` says of the user may be another one now. Told on the node where that came to be. */
+  onBusyChanged?(user: string): void
   onConnected?(caller: Caller): void
   onDisconnected?(caller: Caller): void
 }
@@ -159,6 +181,8 @@ export interface PluginServer {
   readonly delivered: Delivered
   /** Of Prometheus, for metrics of the plugin's own. */
   readonly registry: Registry
+  /** Which devices are connected, on whatever node. */
+  readonly devices: DeviceRegistry
   /** Ends the session of a device, on whatever node, and forgets what is kept for it. */
   readonly forget: Forget
   /**
@@ -168,6 +192,12 @@ export interface PluginServer {
   preparerOf(type: string): PrepareMessage | undefined
   /** Called by the owner of read positions: tells all plugins. */
   readMoved(user: string, conv: ConversationId, seq: number): void
+  /** Called by the owner of what decides it, on every node: who may write to whom is judged anew, and all plugins are told. */
+  directChanged(user: string, peer: string): void
+  /** Called by a plugin that has `isBusy`: tells all plugins. */
+  busyChanged(user: string): void
+  /** Asks the plugins. Rejects with StoreUnavailable when that cannot be known now. */
+  isBusy(user: string): Promise<boolean>
 }
 
 export type PluginFactory = (server: PluginServer) => Plugin

@@ -17,12 +17,14 @@ import { safeSecretBytesMin } from './config-settings.js'
 import { Connection, type ConnectionWorld } from './connection.js'
 import { Deadlines } from './deadlines.js'
 import { Delivered } from './delivered.js'
+import type { DeviceClaim, DeviceRegistry } from './device-registry.js'
 import { ErasedUsers } from './erased-users.js'
 import { Erasure } from './erasure.js'
 import { createForgetting, type Forget } from './forget.js'
 import { createHttp } from './http.js'
 import { Hub } from './hub.js'
 import { listen } from './listeners.js'
+import { LocalDeviceRegistry } from './local-device-registry.js'
 import { LogWriter } from './log-writer.js'
 import { createLogger, type Logger } from './logger.js'
 import { createMetrics, type Metrics } from './metrics.js'
@@ -34,12 +36,14 @@ import type { ClusterOpenTopics } from './redis/cluster-open-topics.js'
 import { Retention } from './retention.js'
 import { createRpcRoute } from './rpc.js'
 import { loadSecret } from './secret.js'
+import type { Session } from './session.js'
 import { createSessionLimit } from './session-limit.js'
 import { Signals } from './signals.js'
 import { createLmdbStore } from './store/lmdb/lmdb-store.js'
 import type { Store } from './store/store.js'
 import { createTakeover } from './takeover.js'
 import { TopicCache } from './topic-cache.js'
+import { directConversation } from './topics.js'
 import { TrustedProxies } from './trusted-proxies.js'
 import { createUserExport } from './user-export.js'
 import { createWillPublisher } from './will.js'
@@ -136,6 +140,8 @@ function createCluster({ store, logger, bus, metrics, hub, log }: ClusterParts):
   })
 }
 
+const claimOf = ({ user, device, epoch }: Session): DeviceClaim => ({ user, device, epoch })
+
 /** Of a cluster; undefined without one. */
 async function shareOpenTopics({ redisUrl: url, redisPrefix: prefix }: Config, logger: Logger): Promise<ClusterOpenTopics | undefined> {
   if (url === undefined) return undefined
@@ -154,6 +160,8 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   const delivered = new Delivered({ records: store.records, logger, moved: (user, conv, seq) => plugins.delivered(user, conv, seq) })
   const cluster = config.redisUrl === undefined ? undefined : createCluster({ store, logger, bus, metrics, hub: () => hub, log: () => log })
   undo.push(async () => cluster?.close())
+  const devices: DeviceRegistry = new LocalDeviceRegistry({ graceMs: config.presenceGraceMs })
+  undo.push(async () => devices.close())
   const tellTakeover = createTakeover(bus, () => hub, logger)
   const hub: Hub = new Hub({
     store,
@@ -162,7 +170,11 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     limits: { window: config.window, socketBytesMax: config.socketBytesMax },
     backlog: { sessionMax: config.sessionBacklogMax, conversationMax: config.conversationBacklogMax },
     delivered: (user, conv, seq) => delivered.acknowledged(user, conv, seq),
-    opened: tellTakeover,
+    opened: (session) => {
+      devices.claim(claimOf(session))
+      tellTakeover(session)
+    },
+    closed: (session) => devices.release(claimOf(session)),
     observe: {
       delivered: (messages) => metrics.delivered.inc(messages),
       replayed: (messages) => metrics.replayed.inc(messages),
@@ -178,6 +190,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
       if (cluster === undefined) hub.dispatch(conv, entry, effects)
       else cluster.written(conv, entry, effects)
       plugins.messageStored(conv, entry)
+      if (effects.length > 0) plugins.membersChanged(conv, effects)
     },
     observe: (outcome, count) => metrics.sends[outcome].inc(count),
     observeAppendSeconds: (seconds) => metrics.appendSeconds.observe(seconds),
@@ -198,9 +211,16 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
         signals,
         delivered,
         registry: metrics.registry,
+        devices,
         forget: forgetDevice,
         preparerOf: (type) => plugins.preparerOf(type),
         readMoved: (user, conv, seq) => plugins.readMoved(user, conv, seq),
+        directChanged: (user, peer) => {
+          log.conversations.changed(directConversation(user, peer))
+          plugins.directChanged(user, peer)
+        },
+        busyChanged: (user) => plugins.busyChanged(user),
+        isBusy: (user) => plugins.isBusy(user),
       }),
     ),
   )

@@ -261,10 +261,11 @@ export class Session {
     return packetId
   }
 
-  /** QoS 0, for what is soon out of date: dropped when the socket is full. */
-  sendSignal(topic: string, payload: string): void {
-    if (this.closed || this.outlet.unsentBytes >= this.world.limits.socketBytesMax) return
+  /** QoS 0, for what is soon out of date: dropped when the socket is full. Whether it was sent. */
+  sendSignal(topic: string, payload: string): boolean {
+    if (this.closed || this.outlet.unsentBytes >= this.world.limits.socketBytesMax) return false
     this.outlet.sendBytes(encodePublishOnce(topic, payload, 0))
+    return true
   }
 
   /** Like sendControl, for the ack of a message that is stored. */

@@ -1,25 +1,35 @@
 /**
- * SUBSCRIBE and UNSUBSCRIBE of one connection. Filters on chat topics are answered here: own ones are granted and change nothing, since
- * everything is delivered unasked; foreign ones are refused. Application filters go to Aedes, without repeats, and its
+ * SUBSCRIBE and UNSUBSCRIBE of one connection. Filters on chat topics are answered here: a plugin decides on those that it owns, other own ones
+ * are granted and change nothing, since everything is delivered unasked; foreign ones are refused. Application filters go to Aedes, without repeats, and its
  * SUBACK is completed to one code per requested filter [MQTT-3.9.3-1].
  */
 import type { Connection } from './connection.js'
 import { subackBytes, subscribeBytes, unsubackBytes, unsubscribeBytes } from './mqtt/encode.js'
 import type { FilterRequest } from './mqtt/validate.js'
 import { ownershipOf } from './own-filter.js'
-import { isChatFilter, isTooDeep, typingGroupOf } from './topics.js'
+import type { SubscriptionOwner } from './plugin.js'
+import { isChatFilter, isTooDeep, subscriptionOf, typingGroupOf } from './topics.js'
 
 const refused = 0x80
 
 interface Pending {
   /** Per requested filter: its code, or the place of its filter in what Aedes was given. */
   codes: ({ code: number } | { index: number })[]
+  /** To be called when it is answered. */
+  granted: (() => void)[]
+}
+
+interface Owned {
+  owner: SubscriptionOwner
+  id: string
 }
 
 export class Subscriptions {
   readonly #connection: Connection
   readonly #pending = new Map<number, Pending>()
   readonly #open = new Set<string>()
+  /** What plugins were asked for, by filter. */
+  readonly #owned = new Map<string, Owned>()
 
   constructor(connection: Connection) {
     this.#connection = connection
@@ -39,13 +49,23 @@ export class Subscriptions {
     const { caller } = this.#connection
     const forAedes = new Map<string, { index: number; qos: number }>()
     const codes: Pending['codes'] = []
+    const granted: Pending['granted'] = []
     const asked: Promise<void>[] = []
     for (const { filter, qos } of filters) {
       if (isChatFilter(filter)) {
         const place = { code: refused }
         codes.push(place)
         const ownership = ownershipOf(filter, caller.user)
-        if (ownership === 'own') {
+        const owned = this.#ownedBy(filter)
+        if (owned !== undefined) {
+          asked.push(
+            this.#ask(filter, owned).then((then) => {
+              if (then === undefined) return
+              place.code = qos
+              granted.push(then)
+            }),
+          )
+        } else if (ownership === 'own') {
           place.code = qos
           this.#watchTyping(filter)
         } else if (ownership !== 'foreign') {
@@ -64,13 +84,43 @@ export class Subscriptions {
         codes.push({ index: forAedes.get(filter)?.index as number })
       } else codes.push({ code: refused })
     }
-    const answer = (): void => this.#forward(packetId, codes, forAedes)
+    const answer = (): void => this.#forward(packetId, { codes, granted }, forAedes)
     if (asked.length === 0) answer()
     else
-      Promise.all(asked).then(answer, (error) => {
-        logger.warn({ err: error }, 'membership could not be read for a SUBSCRIBE')
+      void Promise.allSettled(asked).then((results) => {
+        for (const result of results) if (result.status === 'rejected') logger.warn({ err: result.reason }, 'a filter could not be judged')
         answer()
       })
+  }
+
+  #ownedBy(filter: string): Owned | undefined {
+    const named = subscriptionOf(filter)
+    if (named === undefined || this.#connection.session === undefined) return undefined
+    const owner = this.#connection.world.plugins.subscriptionOwner(named.pattern)
+    return owner && { owner, id: named.id }
+  }
+
+  async #ask(filter: string, owned: Owned): Promise<(() => void) | undefined> {
+    const { session } = this.#connection
+    if (session === undefined) return undefined
+    this.#owned.set(filter, owned)
+    const then = await owned.owner.subscribe(session, owned.id)
+    // UNSUBSCRIBE, or the end of the connection, came while it was asked.
+    if (!this.#owned.has(filter)) owned.owner.unsubscribe(session, owned.id)
+    return then
+  }
+
+  /** The connection has ended. */
+  end(): void {
+    for (const filter of this.#owned.keys()) this.#endOwned(filter)
+  }
+
+  #endOwned(filter: string): void {
+    const owned = this.#owned.get(filter)
+    const { session } = this.#connection
+    if (owned === undefined || session === undefined) return
+    this.#owned.delete(filter)
+    owned.owner.unsubscribe(session, owned.id)
   }
 
   /** What a session hears of typing ends with its connection. */
@@ -91,9 +141,9 @@ export class Subscriptions {
     return true
   }
 
-  #forward(packetId: number, codes: Pending['codes'], forAedes: ReadonlyMap<string, { qos: number }>): void {
-    if (forAedes.size === 0) return this.#answer(packetId, codes, [])
-    this.#pending.set(packetId, { codes })
+  #forward(packetId: number, pending: Pending, forAedes: ReadonlyMap<string, { qos: number }>): void {
+    if (forAedes.size === 0) return this.#answer(packetId, pending, [])
+    this.#pending.set(packetId, pending)
     this.#connection.giveToAedes(
       subscribeBytes(
         packetId,
@@ -102,13 +152,14 @@ export class Subscriptions {
     )
   }
 
-  #answer(packetId: number, codes: Pending['codes'], granted: Buffer | readonly number[]): void {
+  #answer(packetId: number, { codes, granted }: Pending, ofAedes: Buffer | readonly number[]): void {
     this.#connection.sendBytes(
       subackBytes(
         packetId,
-        codes.map((place) => ('code' in place ? place.code : (granted[place.index] ?? refused))),
+        codes.map((place) => ('code' in place ? place.code : (ofAedes[place.index] ?? refused))),
       ),
     )
+    for (const then of granted) then()
   }
 
   /** Aedes' SUBACK. */
@@ -118,13 +169,14 @@ export class Subscriptions {
     const pending = this.#pending.get(packetId)
     this.#pending.delete(packetId)
     if (pending === undefined) this.#connection.sendBytes(suback)
-    else this.#answer(packetId, pending.codes, suback.subarray(at + 2))
+    else this.#answer(packetId, pending, suback.subarray(at + 2))
   }
 
   /** Aedes hears of what it can have. */
   unsubscribe({ packetId, filters }: { packetId: number; filters: readonly string[] }): void {
     for (const filter of filters) {
       this.#open.delete(filter)
+      this.#endOwned(filter)
       this.#connection.session?.typingGroups?.delete(typingGroupOf(filter) ?? '')
     }
     const forAedes = filters.filter((filter) => !isChatFilter(filter) && !isTooDeep(filter))

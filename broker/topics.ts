@@ -57,6 +57,8 @@ export const typingTopic = (conv: ConversationId, user: string): string => (isGr
 const typingFilter = /^g\/(\+|[A-Za-z0-9_.~-]{1,64})\/(typing|\+|#)$/
 /** The group whose typing signals a filter asks for, `+` for all groups; undefined when it asks for none. */
 export const typingGroupOf = (filter: string): string | undefined => (filter === 'g/#' ? '+' : typingFilter.exec(filter)?.[1])
+/** On which a session that watches `user` hears whether he is online. */
+export const presenceTopic = (user: string): string => `u/${user}/presence`
 export const rpcReplyTopic = (user: string): string => `u/${user}/rpc`
 
 /** Routes are what plugins own: the patterns a client publishes to. */
@@ -68,6 +70,16 @@ export type RoutePattern =
   | 'u/{peer}/typing'
   | 'g/{group}/typing'
   | 'rpc/{method}'
+
+/** What plugins own that is heard on SUBSCRIBE only. */
+export const subscriptionPatterns = ['u/{user}/presence'] as const
+export type SubscriptionPattern = (typeof subscriptionPatterns)[number]
+
+/** The subscription that a filter names, and whose it is; undefined when it names none. */
+export function subscriptionOf(filter: string): { pattern: SubscriptionPattern; id: string } | undefined {
+  const id = /^u\/([^/]*)\/presence$/.exec(filter)?.[1]
+  return id !== undefined && isId(id) ? { pattern: subscriptionPatterns[0], id } : undefined
+}
 
 export interface TopicRow {
   topic: string
@@ -96,6 +108,12 @@ export const topicTable: readonly TopicRow[] = [
   },
   { topic: 'u/{me}/typing', direction: 'receive', qos: 0, meaning: 'who is writing to me' },
   { topic: 'g/{group}/typing', direction: 'receive', qos: 0, meaning: 'who is writing to a group, for sessions that subscribed to it' },
+  {
+    topic: 'u/{user}/presence',
+    direction: 'receive',
+    qos: 0,
+    meaning: 'whether a user is online: now and at each change, for sessions that subscribed to it',
+  },
   { topic: 'u/{me}/rpc', direction: 'receive', qos: 1, meaning: 'the reply to a call of this session' },
 ]
 

@@ -9,6 +9,7 @@ import { limits } from './limits.js'
 import { createMedia } from './media/media.js'
 import { createMessages } from './messages.js'
 import { createPeople } from './people/people.js'
+import { createPresence } from './presence/presence.js'
 import { createReadPositions } from './read-positions.js'
 import { createReceipts } from './receipts.js'
 import { createTyping } from './typing.js'
@@ -23,6 +24,7 @@ export const builtInPlugins: readonly PluginFactory[] = [
   createPeople,
   createReadPositions,
   createTyping,
+  createPresence,
   createReceipts,
   createDevices,
   createConversations,

@@ -60,6 +60,7 @@ t.test('without any setting everything has its default', async (t) => {
     storeRetryMs: 10_000,
     filtersMax: 100,
     subscriptionsMax: 500,
+    presenceGraceMs: 5000,
     drainMs: 10_000,
   })
   t.same(Object.keys(config), Object.keys(settings))

@@ -9,7 +9,7 @@ import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { topicTable } from '../broker/topics.js'
+import { subscriptionPatterns, topicTable } from '../broker/topics.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const sourceFolders = ['broker', 'plugins', 'audit', 'loadtest', 'web', 'scripts', 'test']
@@ -39,7 +39,10 @@ type Rule = (text: string) => string[]
 
 const matches = (pattern: RegExp, text: string): string[] => [...text.matchAll(pattern)].map(([found]) => found.trim())
 
-const routePatterns = new Set(topicTable.filter(({ direction }) => direction === 'publish').map(({ topic }) => topic))
+const routePatterns = new Set<string>([
+  ...topicTable.filter(({ direction }) => direction === 'publish').map(({ topic }) => topic),
+  ...subscriptionPatterns,
+])
 const leaves = [...new Set(topicTable.map(({ topic }) => topic.split('/')[2] ?? 'rpc'))].join('|')
 const topicLiteral = new RegExp(`(['"\`])(?:(?:u|g|rpc)/[$+#{\\w][^\\s'"\`]*|[^\\s'"\`]*\\}/(?:${leaves})|/(?:${leaves}))\\1`, 'g')
 

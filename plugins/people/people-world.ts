@@ -9,6 +9,8 @@ export interface PeopleWorld {
   tell(user: string, event: { type: string; [field: string]: unknown }): void
   /** May one write to the other? The answer may be another one now. */
   changed(user: string, peer: string): void
+  /** The status of the user may be another one now. */
+  busyChanged(user: string): void
   /** Resolves when what they have written to each other until now is stored or refused. */
   settled(user: string, peer: string): Promise<void>
   /** Calls about the same two people come one after the other. */

@@ -5,7 +5,7 @@
 import { refuse } from '../../broker/errors.js'
 import { InTurn } from '../../broker/in-turn.js'
 import type { PluginFactory } from '../../broker/plugin.js'
-import { directConversation } from '../../broker/topics.js'
+import { directConversation, usersOf } from '../../broker/topics.js'
 import { blockMethods } from './blocks.js'
 import { passes } from './fence.js'
 import { friendMethods, unfriend } from './friends.js'
@@ -16,19 +16,19 @@ import { profileMethods } from './profiles.js'
 /** What one node tells the others: a conversation that is to be judged anew. */
 const busKind = 'people'
 
-export const createPeople: PluginFactory = ({ store, log, bus, signals, config }) => {
+export const createPeople: PluginFactory = ({ store, log, bus, signals, config, directChanged, busyChanged }) => {
   const records = new PeopleRecords(store.records)
   const turns = new InTurn()
-  bus.on(busKind, (conv) => log.conversations.changed(conv.toString()))
+  bus.on(busKind, (conv) => directChanged(...usersOf(conv.toString())))
   const world: PeopleWorld = {
     records,
     directory: store.directory,
     tell: (user, event) => signals.sendEvent(user, event),
     changed: (user, peer) => {
-      const conv = directConversation(user, peer)
-      log.conversations.changed(conv)
-      bus.publish(busKind, Buffer.from(conv))
+      directChanged(user, peer)
+      bus.publish(busKind, Buffer.from(directConversation(user, peer)))
     },
+    busyChanged,
     settled: (user, peer) => passes(log, directConversation(user, peer)),
     between: (user, peer, task) => turns.run([directConversation(user, peer)], task),
     ofProfile: (user, task) => turns.run([user], task),
@@ -40,6 +40,7 @@ export const createPeople: PluginFactory = ({ store, log, bus, signals, config }
       if (config.strangers === 'allow' || (await records.friend(to, from))?.state === 'friend') return undefined
       return refuse('forbidden', `${to} takes messages from friends only; friends.add asks to be one`)
     },
+    isBusy: async (user) => (await records.profile(user)).status === 'busy',
     eraseUser: async (user) => {
       await records.removeProfile(user)
       for await (const { user: peer } of records.friends(user)) await world.between(user, peer, () => unfriend(world, user, peer))

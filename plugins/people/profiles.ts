@@ -31,12 +31,14 @@ async function get(world: PeopleWorld, caller: string, user: string): Promise<ob
 
 /** An empty text takes a field away. */
 async function update(world: PeopleWorld, user: string, changes: Profile): Promise<object> {
-  const { name, avatar_url, status }: Profile = { ...(await world.records.profile(user)), ...changes }
+  const before = await world.records.profile(user)
+  const { name, avatar_url, status }: Profile = { ...before, ...changes }
   const profile: Profile = {}
   if (name) profile.name = name
   if (avatar_url) profile.avatar_url = avatar_url
   if (status !== undefined) profile.status = status
   await world.records.putProfile(user, profile)
+  if (before.status !== status) world.busyChanged(user)
   const event = { type: 'profile', user, ...profile, status: status ?? 'available' }
   world.tell(user, event)
   for await (const { user: friend, state } of world.records.friends(user)) if (state === 'friend') world.tell(friend, event)

@@ -1,0 +1,56 @@
+/** What a watcher gets to see of a user: whether anything, and what. */
+
+import type { Standing } from '../../broker/device-registry.js'
+import type { Refusal } from '../../broker/errors.js'
+import type { Directory } from '../../broker/store/store.js'
+import type { ConversationId } from '../../broker/topics.js'
+import { sharedConversation } from './sharing.js'
+import type { Sightings } from './sightings.js'
+
+export interface PresenceWorld {
+  readonly directory: Directory
+  readonly sightings: Pick<Sightings, 'of'>
+  isBusy(user: string): Promise<boolean>
+  /** Why `watcher` may not write to `user`; undefined: he may. */
+  judge(watcher: string, user: string): Promise<Refusal | undefined>
+}
+
+export interface PresenceValue {
+  status: 'online' | 'offline'
+  busy?: true
+  /** ms since 1970; left out while he is online, and where it is not known. */
+  last_seen?: number
+}
+
+/** For whom the user has blocked. */
+export const hiddenValue: PresenceValue = { status: 'offline' }
+
+export type Judgement = { via: ConversationId; isHidden: boolean }
+
+/** undefined: the watcher has no business with this user. */
+export async function judgementOf(
+  { directory, judge }: PresenceWorld,
+  watcher: string,
+  user: string,
+  known?: ConversationId,
+): Promise<Judgement | undefined> {
+  const [via, refusal] = await Promise.all([
+    sharedConversation(directory, watcher, user, known),
+    watcher === user ? undefined : judge(watcher, user),
+  ])
+  if (via === undefined || refusal?.code === 'not_found') return undefined
+  return { via, isHidden: refusal?.code === 'blocked' }
+}
+
+export async function visibilityOf(world: PresenceWorld, watcher: string, user: string): Promise<'visible' | 'hidden' | 'none'> {
+  const judgement = await judgementOf(world, watcher, user)
+  if (judgement === undefined) return 'none'
+  return judgement.isHidden ? 'hidden' : 'visible'
+}
+
+/** `isBusy` is asked for when it is not given. */
+export async function presenceOf(world: PresenceWorld, user: string, standing: Standing, isBusy?: boolean): Promise<PresenceValue> {
+  if (standing.devices.length > 0) return (isBusy ?? (await world.isBusy(user))) ? { status: 'online', busy: true } : { status: 'online' }
+  const lastSeen = Math.max(standing.goneTs ?? 0, (await world.sightings.of(user)) ?? 0)
+  return lastSeen > 0 ? { status: 'offline', last_seen: lastSeen } : { status: 'offline' }
+}
