@@ -15,7 +15,7 @@ const executablePath = (CHROME_PATH === undefined ? places : [CHROME_PATH]).find
 const waitMs = 15_000
 
 const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking']
-flags.push('--disable-component-update', '--disable-sync')
+flags.push('--disable-component-update', '--disable-sync', '--use-fake-device-for-media-stream')
 
 /** What Chromium itself writes when a server is away, which no page can prevent. */
 const refusedConnection = /WebSocket connection to .* failed/
@@ -31,8 +31,8 @@ const launch = (): Promise<Browser> => {
   browser ??= chromium.launch({ executablePath: executablePath as string, headless: true, args: flags })
   return browser
 }
-// Nine scenes with a server each take longer than tap's default allows a file.
-t.setTimeout(120_000)
+// Twelve scenes with a server each take longer than tap's default allows a file.
+t.setTimeout(300_000)
 t.teardown(async () => (await browser)?.close())
 
 /** A server of its own, and people with a tab each in the one browser. */
@@ -317,6 +317,97 @@ if (executablePath === undefined) {
       'and nothing else went wrong',
     )
     clean(t, [alice, bob])
+  })
+
+  t.test('who is writing is shown, in a chat and in a group, until he stops', async (t) => {
+    const stage = await Stage.open(t)
+    const [alice, bob, carol] = [await stage.signedIn('alice'), await stage.signedIn('bob'), await stage.signedIn('carol')]
+    const draft = bob.page.getByRole('textbox', { name: 'Message', exact: true })
+    const subtitle = alice.page.locator('#subtitle')
+    const preview = (name: string) => alice.page.locator('.conversation-item', { hasText: name }).locator('.preview')
+    await opens(bob.page, 'alice')
+    await draft.pressSequentially('h')
+    await says(bob.page, 'hi')
+    await opens(alice.page, 'bob')
+    await shows(alice.page, ['hi'])
+    t.equal(await subtitle.textContent(), '', 'nobody is heard before there is a conversation')
+    await draft.pressSequentially('how')
+    await subtitle.getByText('writing …', { exact: true }).waitFor()
+    await preview('bob').getByText('writing …', { exact: true }).waitFor()
+    await draft.fill('')
+    await preview('bob').getByText('hi', { exact: true }).waitFor()
+    await draft.pressSequentially('how')
+    await subtitle.getByText('writing …', { exact: true }).waitFor()
+    await says(bob.page, 'how are you?')
+    await shows(alice.page, ['hi', 'how are you?'])
+    await eventually(async () => (await subtitle.textContent()) === '', { timeoutMs: waitMs })
+
+    await stage.call('alice', 'group.create', { group: 'lunch', name: 'Lunch', members: ['bob', 'carol'] })
+    for (const { page } of [alice, bob, carol]) await choose(page, 'Lunch')
+    await draft.pressSequentially('noodles')
+    for (const { page } of [alice, carol]) await page.locator('#subtitle').getByText('bob is writing …', { exact: true }).waitFor()
+    await carol.page.getByRole('textbox', { name: 'Message', exact: true }).pressSequentially('rice')
+    await subtitle.getByText('bob and carol are writing …', { exact: true }).waitFor()
+    await choose(bob.page, 'alice')
+    await subtitle.getByText('carol is writing …', { exact: true }).waitFor()
+    clean(t, [alice, bob, carol])
+  })
+
+  t.test('a voice message is recorded, sent and played; one that is cancelled is not', async (t) => {
+    const stage = await Stage.open(t)
+    const [alice, bob] = [await stage.signedIn('alice'), await stage.signedIn('bob')]
+    await opens(alice.page, 'bob')
+    await opens(bob.page, 'alice')
+    const record = alice.page.getByRole('button', { name: 'Record a voice message' })
+    await record.click()
+    await alice.page.locator('#upload-state', { hasText: 'The microphone cannot be used' }).waitFor()
+    await alice.page.context().grantPermissions(['microphone'])
+    await record.click()
+    await alice.page.getByRole('timer').getByText('0:01').waitFor()
+    await alice.page.getByRole('button', { name: 'Cancel', exact: true }).click()
+    await record.click()
+    await alice.page.getByRole('timer').getByText('0:01').waitFor()
+    t.notOk(await alice.page.getByRole('textbox', { name: 'Message', exact: true }).isVisible())
+    await alice.page.getByRole('button', { name: 'Send the voice message' }).click()
+    for (const { page } of [alice, bob]) await page.locator('.attachment.sound audio[src]').waitFor()
+    const played = `new Promise((resolve, reject) => {
+      const sound = document.querySelector('.attachment.sound audio')
+      sound.addEventListener('timeupdate', () => sound.currentTime > 0 && resolve(true))
+      sound.addEventListener('error', () => reject(new Error(sound.error.message)))
+      sound.muted = true
+      sound.play().catch(reject)
+    })`
+    t.equal(await bob.page.evaluate(played), true, 'it sounds')
+    const { messages } = (await stage.call('bob', 'history', { conv: 'u/alice' })) as { messages: { type: string; body: object }[] }
+    t.match(messages, [{ type: 'voice', body: { mime: 'audio/webm', duration_ms: Number } }])
+    t.equal(messages.length, 1)
+    clean(t, [alice, bob])
+  })
+
+  t.test('what was recalled or erased says so, in the list too', async (t) => {
+    const stage = await Stage.open(t)
+    const [bob, carol] = [await stage.phone(t, 'bob'), await stage.phone(t, 'carol')]
+    await bob.publishAsync('u/alice/msg', JSON.stringify({ id: '1', body: 'oops' }), { qos: 1 })
+    await bob.publishAsync('u/alice/msg', JSON.stringify({ id: '2', type: 'recall', body: { seq: 1 } }), { qos: 1 })
+    await carol.publishAsync('u/alice/msg', JSON.stringify({ id: '1', body: 'soon gone' }), { qos: 1 })
+    const watcher = await stage.signedIn('alice')
+    await choose(watcher.page, 'carol')
+    await shows(watcher.page, ['soon gone'])
+    const admin = await mintToken({ secret: jwtSecret, user: '', scope: 'admin', expiresInSeconds: 600 })
+    const erase = async () => {
+      const answer = await fetch(`${stage.url}v1/admin/users/carol`, { method: 'DELETE', headers: { authorization: `Bearer ${admin}` } })
+      return ((await answer.json()) as { done: boolean }).done
+    }
+    await eventually(erase, { timeoutMs: waitMs })
+    await shows(watcher.page, ['This message was erased'])
+    const alice = await stage.signedIn('alice')
+    await alice.page.locator('.conversation-item', { hasText: 'bob' }).locator('.preview', { hasText: 'bob recalled a message' }).waitFor()
+    await choose(alice.page, 'bob')
+    await shows(alice.page, ['This message was recalled'])
+    await choose(alice.page, 'carol')
+    await shows(alice.page, ['This message was erased'])
+    await alice.page.locator('.notice', { hasText: 'carol is gone' }).waitFor()
+    clean(t, [alice, watcher])
   })
 
   t.test('the page comes back with the server, and misses nothing', async (t) => {

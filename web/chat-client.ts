@@ -5,7 +5,7 @@
 import { CallError, Connection, type LinkState } from './connection.js'
 import type { Credentials } from './credentials.js'
 import { createGroupCalls, type GroupCalls } from './group-calls.js'
-import { MediaLinks, upload } from './media.js'
+import { MediaLinks, upload, uploadVoice } from './media.js'
 import { createOutbox, type Outbox } from './outbox.js'
 import {
   type Ack,
@@ -13,7 +13,9 @@ import {
   type ConversationSummary,
   type ConversationsPage,
   conversationOf,
+  conversationOfTyping,
   type Event,
+  groupTypingFilter,
   type HistoryPage,
   idOf,
   type Message,
@@ -21,8 +23,12 @@ import {
   randomName,
   readTopic,
   type SyncPage,
+  type TypingSignal,
+  typingTopic,
 } from './protocol.js'
+import type { VoiceRecord } from './recorder.js'
 import { type Conversation, type Pending, Store } from './store.js'
+import { OwnTyping, Writers } from './typing.js'
 
 export interface ChatListener {
   changed(): void
@@ -48,6 +54,8 @@ export class ChatClient {
   readonly store: Store
   readonly groups: GroupCalls
   readonly media: MediaLinks
+  readonly writers: Writers
+  readonly typing: OwnTyping
   readonly #connection: Connection
   readonly #listener: ChatListener
   readonly #outbox: Outbox
@@ -66,7 +74,12 @@ export class ChatClient {
     for (const { conv } of this.store.pending.values()) this.store.ensure(conv)
     this.#connection = new Connection(credentials, device, url, {
       linkChanged: (state) => this.#linkChanged(state),
-      received: (kind, payload) => this.#received(kind, payload),
+      received: (kind, payload, topic) => this.#received(kind, payload, topic),
+    })
+    this.writers = new Writers(listener.changed)
+    this.typing = new OwnTyping((conv, on) => {
+      // Nobody hears it where nothing was said yet.
+      if (this.store.ensure(conv).head > 0) this.#connection.signal(typingTopic(conv), { on })
     })
     this.groups = createGroupCalls(this.#connection, this.store)
     this.media = new MediaLinks((method, params) => this.#connection.call(method, params))
@@ -101,6 +114,13 @@ export class ChatClient {
     const message = await upload((method, params) => this.#connection.call(method, params), file)
     this.store.ensure(conv)
     this.#transmit({ id: `w-${randomName(20)}`, conv, body: file.name, message, state: 'sending' })
+  }
+
+  /** The same, of what was recorded. */
+  async sendVoice(conv: Address, record: VoiceRecord): Promise<void> {
+    const message = await uploadVoice((method, params) => this.#connection.call(method, params), record)
+    this.store.ensure(conv)
+    this.#transmit({ id: `w-${randomName(20)}`, conv, body: 'Voice message', message, state: 'sending' })
   }
 
   /** Under the id that it had, so that it is stored once even if the failure was only that of its acknowledgement. */
@@ -159,14 +179,17 @@ export class ChatClient {
 
   #linkChanged(state: LinkState): void {
     this.#listener.linkChanged(state)
+    this.writers.clear()
     if (state.kind !== 'online') return
+    this.#connection.subscribe(groupTypingFilter)
     for (const pending of this.store.pending.values()) if (pending.state === 'sending') this.#transmit(pending)
     this.#flushReads()
     void this.#refresh()
   }
 
-  #received(kind: 'ack' | 'event' | 'message', payload: unknown): void {
+  #received(kind: 'ack' | 'event' | 'message' | 'typing', payload: unknown, topic: string): void {
     if (kind === 'ack') this.#acknowledged(payload as Ack)
+    else if (kind === 'typing') this.writers.heard(conversationOfTyping(topic, (payload as TypingSignal).from), payload as TypingSignal)
     else if (kind === 'event') this.#applyEvent(payload as Event)
     else this.#applyLive(payload as Message)
   }
@@ -174,6 +197,7 @@ export class ChatClient {
   #applyLive(message: Message): void {
     const conv = conversationOf(message, this.me)
     if (!this.store.add(conv, message)) return
+    this.writers.heard(conv, { from: message.from, on: false })
     if (message.from !== this.me) this.#listener.arrived(conv, message)
     this.#watchGap(conv)
     void this.groups.loadNames()
@@ -239,7 +263,11 @@ export class ChatClient {
     const found: ConversationSummary[] = []
     let cursor: { cursor?: string } = {}
     for (let page = 0; page < listPagesMax; page++) {
-      const { conversations, next } = await this.#connection.call<ConversationsPage>('conversations', { limit: listPage, ...cursor })
+      const { conversations, next } = await this.#connection.call<ConversationsPage>('conversations', {
+        limit: listPage,
+        fold: false,
+        ...cursor,
+      })
       found.push(...conversations)
       if (next === undefined) break
       cursor = { cursor: next }

@@ -18,7 +18,7 @@ export type LinkState =
 export interface ConnectionListener {
   linkChanged(state: LinkState): void
   /** `payload` is what JSON.parse gave. */
-  received(kind: 'ack' | 'event' | 'message', payload: unknown): void
+  received(kind: 'ack' | 'event' | 'message' | 'typing', payload: unknown, topic: string): void
 }
 
 /** A call that the server refused, or that got no answer. */
@@ -122,6 +122,16 @@ export class Connection {
     if (this.isOnline) this.#client?.publish(topic, JSON.stringify(payload), { qos: 1 })
   }
 
+  /** Of use only now: dropped when there is no connection, and never repeated. */
+  signal(topic: string, payload: object): void {
+    if (this.isOnline) this.#client?.publish(topic, JSON.stringify(payload), { qos: 0 })
+  }
+
+  /** Until the end of this connection. */
+  subscribe(filter: string): void {
+    if (this.isOnline) this.#client?.subscribe(filter, { qos: 0 })
+  }
+
   /** Rejects with a CallError. */
   call<Result extends object>(method: string, params: object): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
@@ -156,7 +166,7 @@ export class Connection {
       const { id, error } = payload as RpcReply
       // A call that a gate refused is answered by an ack.
       if (kind === 'ack' && error !== undefined && id !== undefined && this.#calls.has(id)) return this.#answer(id, error)
-      return this.#listener.received(kind, payload)
+      return this.#listener.received(kind, payload, topic)
     }
     const { id = '', result = {}, error } = payload as RpcReply
     this.#answer(id, error ?? result)

@@ -8,6 +8,8 @@ import { logItems } from './message-view.js'
 import { type Address, idOf, isGroup, sentence } from './protocol.js'
 import { keepPlace } from './reading-place.js'
 import type { Conversation } from './store.js'
+import { writingLine } from './typing.js'
+import { createVoiceView } from './voice-view.js'
 
 export interface ConversationView {
   render(client: ChatClient): void
@@ -69,11 +71,14 @@ export function createConversationView(leave: () => void): ConversationView {
     }
   }
 
-  function renderBar(conversation: Conversation, me: string): void {
+  function renderBar(conversation: Conversation, { me, writers }: ChatClient): void {
     const { conv } = conversation
     byId('title-avatar', 'span').replaceChildren(avatar(isGroup(conv) ? conv : idOf(conv), isGroup(conv) ? 'group' : 'user'))
     byId('title', 'h2').textContent = titleOf(conversation, me)
-    byId('subtitle', 'span').textContent = isGroup(conv) ? `Group · ${idOf(conv)}` : ''
+    const writing = writingLine(writers.in(conv), isGroup(conv))
+    const subtitle = byId('subtitle', 'span')
+    subtitle.textContent = writing || (isGroup(conv) ? `Group · ${idOf(conv)}` : '')
+    subtitle.classList.toggle('writing', writing !== '')
     byId('show-members', 'button').hidden = !isGroup(conv) || !conversation.isMember
     composer.hidden = !conversation.isMember
     readOnly.hidden = conversation.isMember
@@ -96,7 +101,7 @@ export function createConversationView(leave: () => void): ConversationView {
   function render(current: ChatClient): void {
     client = current
     if (open === undefined) return
-    renderBar(open, current.me)
+    renderBar(open, current)
     if (open.isKnown !== wasKnown) {
       wasKnown = open.isKnown
       fault = ''
@@ -133,6 +138,8 @@ export function createConversationView(leave: () => void): ConversationView {
 
   function show(current: ChatClient, conv: Address | undefined): void {
     client = current
+    client.typing.stops()
+    voice.cancel()
     if (open !== undefined) {
       drafts.set(open.conv, draft.value)
       open.trim(keptMax)
@@ -171,31 +178,42 @@ export function createConversationView(leave: () => void): ConversationView {
     draft.value = ''
     isAtEnd = true
     firstUnread = undefined
+    client.typing.stops()
     client.send(open.conv, text)
     fitDraft()
     draft.focus()
   }
 
-  async function sendFile(file: File | undefined): Promise<void> {
-    if (file === undefined || open === undefined || client === undefined) return
+  /** `act` uploads `what` and sends it. */
+  async function uploads(what: string, act: (current: ChatClient, conv: Address) => Promise<void>): Promise<void> {
+    if (open === undefined || client === undefined) return
     attach.disabled = true
     uploadState.hidden = false
-    uploadState.textContent = `Uploading ${file.name} …`
+    uploadState.textContent = `Uploading ${what} …`
     isAtEnd = true
     try {
-      await client.sendFile(open.conv, file)
+      await act(client, open.conv)
       uploadState.hidden = true
     } catch (error) {
       if (!(error instanceof CallError)) throw error
-      uploadState.textContent = `${file.name} was not sent: ${error.message}`
+      uploadState.textContent = `${what} was not sent: ${error.message}`
     } finally {
       attach.disabled = false
     }
   }
 
+  const voice = createVoiceView(
+    (record) => void uploads('The voice message', (current, conv) => current.sendVoice(conv, record)),
+    (text) => {
+      uploadState.hidden = false
+      uploadState.textContent = text
+    },
+  )
+
   attach.addEventListener('click', () => picker.click())
   picker.addEventListener('change', () => {
-    void sendFile(picker.files?.[0])
+    const [file] = picker.files ?? []
+    if (file !== undefined) void uploads(file.name, (current, conv) => current.sendFile(conv, file))
     picker.value = ''
   })
   // A part that scrolls must be reachable by keyboard.
@@ -204,7 +222,12 @@ export function createConversationView(leave: () => void): ConversationView {
     event.preventDefault()
     submit()
   })
-  draft.addEventListener('input', fitDraft)
+  draft.addEventListener('input', () => {
+    fitDraft()
+    if (client === undefined || open === undefined) return
+    if (draft.value.trim() === '') client.typing.stops()
+    else client.typing.writes(open.conv)
+  })
   draft.addEventListener('keydown', (event) => {
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
     event.preventDefault()

@@ -17,6 +17,8 @@ export type Content =
       shown: 'picture' | 'sound' | 'file'
     }
   | { kind: 'recalled' }
+  /** The server has taken its content away. */
+  | { kind: 'erased' }
   | { kind: 'unsupported'; type: string }
 
 export interface Bubble {
@@ -113,7 +115,8 @@ function sizeOf(bytes: unknown): string {
   return bytes < 1_000_000 ? `${Math.round(bytes / 1_000)} kB` : `${(bytes / 1_000_000).toFixed(1)} MB`
 }
 
-function durationOf(ms: unknown): string {
+/** `1:05`. */
+export function durationOf(ms: unknown): string {
   const seconds = Math.round((typeof ms === 'number' ? ms : 0) / 1_000)
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
 }
@@ -133,6 +136,7 @@ function contentOf(type: string, body: unknown): Content {
   if (type === 'image') return link('Image', [`${Number(width)} × ${Number(height)}`, sizeOf(size)])
   if (type === 'voice') return link('Voice message', [durationOf(duration_ms), sizeOf(size)])
   if (type === 'file') return link(textOf(name) || 'File', [sizeOf(size)])
+  if (type === 'erased') return { kind: 'erased' }
   return { kind: 'unsupported', type }
 }
 
@@ -140,6 +144,7 @@ function contentOf(type: string, body: unknown): Content {
 function summarize(content: Content): string {
   if (content.kind === 'text') return content.text
   if (content.kind === 'link') return content.label
+  if (content.kind === 'erased') return 'Message erased'
   return content.kind === 'recalled' ? 'Message recalled' : `A message of type ${content.type}`
 }
 
@@ -165,7 +170,7 @@ function listOf(users: unknown, me: string): string {
 }
 
 function describeSystem({ from, body }: Message, me: string): string {
-  const { event, name, users, user, role, owner } = fieldsOf(body)
+  const { event, name, users, user, role, owner, announcement } = fieldsOf(body)
   const who = from === me ? 'You' : from
   const others = Array.isArray(users) ? users.filter((one) => one !== from) : []
   if (event === 'created') return `${who} created the group “${textOf(name)}”${others.length > 0 ? ` with ${listOf(others, me)}` : ''}`
@@ -175,7 +180,11 @@ function describeSystem({ from, body }: Message, me: string): string {
     return `${who} left the group${owner === undefined ? '' : `; ${listOf([owner], me)} ${owner === me ? 'are' : 'is'} the owner now`}`
   if (event === 'role')
     return `${who} made ${listOf([user], me)} ${role === 'admin' ? 'an' : role === 'owner' ? 'the' : 'a'} ${textOf(role)}`
+  if (event === 'updated' && name === undefined && typeof announcement === 'string' && announcement !== '') return `${who}: ${announcement}`
   if (event === 'updated') return name === undefined ? `${who} changed the group` : `${who} renamed the group to “${textOf(name)}”`
+  if (event === 'muted') return `${who} muted ${user === undefined ? 'everybody' : listOf([user], me)}`
+  if (event === 'unmuted') return `${user === undefined ? 'Everybody' : listOf([user], me)} may write again`
+  if (event === 'erased') return `${listOf(users, me)} is gone, and what they wrote with them`
   if (event === 'dissolved') return `${who} dissolved the group`
   return `${who} changed the group`
 }

@@ -5,6 +5,7 @@ import { avatar, byId, el, type Item, reconcile } from './dom.js'
 import { previewOf } from './fold.js'
 import { type Address, idOf, isGroup } from './protocol.js'
 import type { Conversation } from './store.js'
+import { writingLine } from './typing.js'
 
 export interface ListView {
   render(client: ChatClient, open: Address | undefined): void
@@ -30,16 +31,17 @@ export function createListView(choose: (conv: Address) => void): ListView {
 export const titleOf = (conversation: Conversation, me: string): string =>
   conversation.conv === `u/${me}` ? 'Notes to yourself' : conversation.title
 
-function itemOf(conversation: Conversation, { me, store }: ChatClient, isOpen: boolean, choose: (conv: Address) => void): Item {
+function itemOf(conversation: Conversation, { me, store, writers }: ChatClient, isOpen: boolean, choose: (conv: Address) => void): Item {
   const { conv, last, unread } = conversation
   const waiting = store.pendingOf(conv).at(-1)
   const preview = waiting === undefined ? (last === undefined ? 'No messages yet' : previewOf(last, me)) : `You: ${waiting.body}`
+  const writing = writingLine(writers.in(conv), isGroup(conv))
   const hasFailed = waiting?.state === 'failed'
   const title = titleOf(conversation, me)
   const age = last === undefined ? '' : ageOf(last.ts)
   return {
     key: conv,
-    signature: JSON.stringify([title, preview, age, unread, isOpen, hasFailed]),
+    signature: JSON.stringify([title, preview, age, unread, isOpen, hasFailed, writing]),
     build: () =>
       el(
         'li',
@@ -56,7 +58,11 @@ function itemOf(conversation: Conversation, { me, store }: ChatClient, isOpen: b
           avatar(isGroup(conv) ? conv : idOf(conv), isGroup(conv) ? 'group' : 'user'),
           el('span', { class: 'title' }, title),
           el('span', { class: 'age' }, age),
-          el('span', { class: `preview${hasFailed ? ' failed' : ''}` }, hasFailed ? `Not sent: ${waiting.body}` : preview),
+          el(
+            'span',
+            { class: `preview${hasFailed ? ' failed' : writing === '' ? '' : ' writing'}` },
+            hasFailed ? `Not sent: ${waiting.body}` : writing || preview,
+          ),
           unread > 0
             ? el('span', { class: 'badge' }, unread > 999 ? '999+' : String(unread), el('span', { class: 'visually-hidden' }, ' unread'))
             : undefined,

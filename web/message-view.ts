@@ -128,6 +128,7 @@ const reactionBar = (reactions: readonly (readonly [string, readonly string[]])[
 function contentElement(content: Content, facts: LogFacts): HTMLElement {
   if (content.kind === 'text') return el('p', { class: 'text', dir: 'auto' }, ...withLinks(content.text))
   if (content.kind === 'recalled') return el('p', { class: 'text quiet' }, 'This message was recalled')
+  if (content.kind === 'erased') return el('p', { class: 'text quiet' }, 'This message was erased')
   if (content.kind === 'unsupported') return el('p', { class: 'text quiet' }, `This page cannot show messages of type ${content.type}`)
   const label = [el('strong', {}, content.label), el('span', { class: 'detail' }, content.detail)]
   if (content.url !== undefined) return mediaElement(content, content.url, facts)

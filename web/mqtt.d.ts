@@ -17,6 +17,7 @@ export interface MqttClient {
   on(event: 'error', listener: (error: Error & { code?: number | string }) => void): this
   on(event: 'message', listener: (topic: string, payload: Uint8Array) => void): this
   publish(topic: string, payload: string, options: { qos: 0 | 1 }): this
+  subscribe(filter: string, options: { qos: 0 }): this
   end(force: boolean): this
 }
 

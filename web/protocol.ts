@@ -69,6 +69,12 @@ export interface GroupMember {
   role: 'owner' | 'admin' | 'member'
 }
 
+/** Somebody is writing, or no longer. */
+export interface TypingSignal {
+  from: string
+  on: boolean
+}
+
 export type Event =
   | { type: 'read'; conv: Address; seq: number }
   | { type: 'receipt'; conv: Address; user: string; delivered?: number; read?: number }
@@ -86,13 +92,17 @@ export const groupAddress = (group: string): Address => `g/${group}`
 
 export const messageTopic = (conv: Address): string => `${conv}/msg`
 export const readTopic = (conv: Address): string => `${conv}/read`
+export const typingTopic = (conv: Address): string => `${conv}/typing`
+/** Of all groups that one is in. */
+export const groupTypingFilter = 'g/+/typing'
 export const methodTopic = (method: string): string => `rpc/${method}`
 
 /** What a received topic carries for `me`; undefined for what the page does not know. */
-export function kindOf(topic: string, me: string): 'ack' | 'event' | 'rpc' | 'message' | undefined {
+export function kindOf(topic: string, me: string): 'ack' | 'event' | 'rpc' | 'message' | 'typing' | undefined {
   if (topic === `u/${me}/ack`) return 'ack'
   if (topic === `u/${me}/event`) return 'event'
   if (topic === `u/${me}/rpc`) return 'rpc'
+  if (topic === typingTopic(userAddress(me)) || /^g\/[^/]+\/typing$/.test(topic)) return 'typing'
   return topic === `u/${me}/msg` || /^g\/[^/]+\/msg$/.test(topic) ? 'message' : undefined
 }
 
@@ -101,6 +111,10 @@ export function conversationOf(message: Message, me: string): Address {
   if (message.group !== undefined) return groupAddress(message.group)
   return userAddress(message.from === me ? (message.to ?? me) : message.from)
 }
+
+/** The conversation in which it was said on this topic that `from` is writing. */
+export const conversationOfTyping = (topic: string, from: string): Address =>
+  topic.startsWith('g/') ? topic.split('/').slice(0, 2).join('/') : userAddress(from)
 
 /** The server's words as a sentence of the page. */
 export const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`

@@ -126,13 +126,25 @@ export class Conversation {
     if (last !== undefined) this.prepend([last])
   }
 
+  /** What the server has no more, the page does not keep either. */
+  #erase(users: readonly string[]): void {
+    for (const [seq, message] of this.messages) {
+      if (users.includes(message.from) && !lasting.has(message.type))
+        this.messages.set(seq, { ...message, type: 'erased', body: undefined })
+    }
+  }
+
   #applySystem({ from, body }: Message, me: string): void {
     const { event, name, users } = body as { event?: string; name?: string; users?: string[] }
+    if (event === 'erased' && Array.isArray(users)) this.#erase(users)
     if ((event === 'created' || event === 'updated') && typeof name === 'string') this.name = name
     if (event === 'dissolved' || ((event === 'removed' || event === 'left') && users?.includes(me))) this.isMember = false
     if (event === 'created' ? from === me || users?.includes(me) : event === 'added' && users?.includes(me)) this.isMember = true
   }
 }
+
+/** Types that have no content of their own. */
+const lasting: ReadonlySet<string> = new Set(['system', 'recall'])
 
 function joins({ type, body }: Message, me: string): boolean {
   const { event, users } = (body ?? {}) as { event?: string; users?: string[] }
