@@ -66,6 +66,7 @@ const keyOf = (network: string, account: string): string => `${network} ${accoun
 
 /** An IPv4 address as it is, of an IPv6 address the first 64 bits. */
 export function networkOf(address: string): string {
+  if (!address.includes(':')) return address
   const plain = plainAddress(address).split('%')[0] as string
   if (!isIPv6(plain)) return plain
   const [before = '', after] = plain.split('::')

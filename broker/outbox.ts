@@ -1,6 +1,7 @@
 /**
  * Collects what one connection gets in a turn of the event loop and hands it to its transport as one write.
- * A shared frame is copied once, into that write, with the receiver's packet id.
+ * A shared frame is copied once, into that write, with the receiver's packet id. PUBACKs stand last: wherever the connection breaks, who has
+ * the PUBACK of a publish has been told before what became of it.
  */
 import type { Frame } from './mqtt/encode.js'
 import { StoredAck } from './stored-ack.js'
@@ -86,13 +87,6 @@ export class Outbox {
     if (this.#bytes === 0) return
     const out = allocate(this.#bytes, this.#transport.unsentBytes === 0)
     let at = 0
-    for (const id of this.#acks) {
-      out[at] = 0x40
-      out[at + 1] = 2
-      out[at + 2] = id >> 8
-      out[at + 3] = id & 0xff
-      at += pubackBytes
-    }
     for (let i = 0; i < this.#parts.length; i++) {
       const part = this.#parts[i] as Buffer | StoredAck
       if (part instanceof StoredAck) {
@@ -107,6 +101,13 @@ export class Outbox {
         out[at + idAt + 1] = id & 0xff
       }
       at += part.length
+    }
+    for (const id of this.#acks) {
+      out[at] = 0x40
+      out[at + 1] = 2
+      out[at + 2] = id >> 8
+      out[at + 3] = id & 0xff
+      at += pubackBytes
     }
     this.#parts = []
     this.#idsAt = []

@@ -104,7 +104,7 @@ t.test('at the edges of the remaining length', async (t) => {
   t.pass()
 })
 
-t.test('acks leave an outbox among frames, packets and PUBACKs, in order', async (t) => {
+t.test('acks leave an outbox among frames and packets, in order, and PUBACKs behind them', async (t) => {
   const seed = newSeed()
   t.comment(`PARLEY_TEST_SEED=${seed}`)
   const random = createRandom(seed)
@@ -135,7 +135,7 @@ t.test('acks leave an outbox among frames, packets and PUBACKs, in order', async
         pubacks.push(Buffer.of(0x40, 2, packetId >> 8, packetId & 0xff))
       }
     }
-    const expected = Buffer.concat([...pubacks, ...parts])
+    const expected = Buffer.concat([...parts, ...pubacks])
     t.equal(outbox.unsentBytes >= expected.length, true)
     await turn()
     if (writes.length !== 1 || !writes[0]?.equals(expected)) return t.same(writes, [expected])

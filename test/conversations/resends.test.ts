@@ -41,6 +41,21 @@ t.test('a resend is answered with the first seq and not delivered again', async 
   await bob.receivesNothing()
 })
 
+t.test('who has a PUBACK has been told before what became of it, wherever the connection breaks', async (t) => {
+  const s = await stage(t)
+  await s.cast(['bob'])
+  const raw = await rawAlice(s)
+  const sends = ['u/bob', 'u/nobody', 'u/bob', 'g/nowhere', 'u/bob'].map((to, at) =>
+    publish({ topic: `${to}/msg`, payload: `{"id":"c${at}","body":"hi"}`, qos: 1, packetId: at + 1 }),
+  )
+  raw.send(...sends, publish({ topic: 'u/alice/nothing', payload: 'x', qos: 1, packetId: 6 }))
+  await raw.expect('puback', 6)
+  const told = (upTo: number) => raw.received.slice(0, upTo).filter(({ cmd }) => cmd === 'publish').length - 1
+  const pubacks = raw.received.flatMap(({ cmd }, at) => (cmd === 'puback' ? [at] : []))
+  t.equal(pubacks.length, 6)
+  for (const [index, at] of pubacks.entries()) t.ok(told(at) > index, `${told(at)} acks before PUBACK ${index + 1}`)
+})
+
 t.test('the same id with another content is a conflict', async (t) => {
   const s = await stage(t)
   const [alice, bob] = await s.cast(['alice', 'bob'])
