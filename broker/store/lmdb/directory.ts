@@ -2,6 +2,7 @@
  * Users, groups, members and each user's list of conversations, on LMDB. A row of the list is up to three fields
  * under neighbouring keys (membership, read, sent), so that an append writes `sent` without reading anything.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { type ConversationId, groupConversation } from '../../topics.js'
 import type { ConversationRow, Directory, Effect, GroupRecord, MemberRecord, Span, UserRecord } from '../store.js'
 import { decodeSeq, encodeSeq } from './bytes.js'
@@ -48,6 +49,8 @@ export class LmdbDirectory implements Directory {
   /** The commit of users under way, and the one that those who came since wait for. */
   #putting: Promise<void> = Promise.resolve()
   #next: Promise<void> | undefined
+  /** The last commit had so many that the next one may wait for more: beginning one costs as much as a tenth of a connect. */
+  #isCrowd = false
 
   constructor(environment: Environment, tables: DirectoryTables, recent: RecentSends) {
     this.#environment = environment
@@ -63,13 +66,19 @@ export class LmdbDirectory implements Directory {
   putUser(record: UserRecord): Promise<void> {
     this.#coming.set(record.user, record)
     // Of many that come at once, those that wait for a commit share the next one.
-    this.#next ??= this.#putting.then(() => this.#putUsers())
+    this.#next ??= this.#putting.then(() => (this.#isCrowd ? delay(crowdMs) : undefined)).then(() => this.#putUsers())
     return this.#next
+  }
+
+  /** Resolves when no user is on his way to the disk. */
+  async flush(): Promise<void> {
+    await (this.#next ?? this.#putting)
   }
 
   #putUsers(): Promise<void> {
     const coming = [...this.#coming.values()]
     this.#next = undefined
+    this.#isCrowd = coming.length >= crowdMin
     const put = this.#environment.commit(
       () => {
         for (const record of coming) this.#tables.users.put(plainKey(record.user), encode(record))
@@ -157,6 +166,8 @@ export class LmdbDirectory implements Directory {
 }
 
 const userBytesMax = 200
+const crowdMin = 4
+const crowdMs = 10
 /** A row with the longest names. */
 const positionBytesMax = 300
 

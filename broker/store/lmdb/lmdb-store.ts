@@ -81,15 +81,18 @@ async function openStore(environment: Environment, recent: Recent, release: () =
   if (releasedRecord(logTables.journal) === undefined) await environment.commit(() => putReleased(logTables.journal, newReleased()))
   const log = new LmdbMessageLog(environment, logTables, directoryTables, recent, join(environment.dir, 'journal'))
   await log.restore()
+  const directory = new LmdbDirectory(environment, directoryTables, recent)
   return {
     isShared: false,
     log,
-    directory: new LmdbDirectory(environment, directoryTables, recent),
+    directory,
     sessions: new LmdbSessionStore(environment, sessionTables),
     openTopics: new LmdbKeyValueStore(environment, table('open-topics')),
     records: new LmdbKeyValueStore(environment, table('records')),
     check: () => environment.check(),
     close: async () => {
+      // One that cannot be written is known again when he connects.
+      await directory.flush().catch((error) => environment.report(error))
       await environment.close()
       await log.close()
       await release()

@@ -301,8 +301,8 @@ export class LmdbMessageLog implements MessageLog {
     const hashes: number[] = []
     const { start, end } = plainRange(conv)
     for (const key of this.#tables.sent.getKeys({ start, end })) hashes.push(hashOfKey(key, start.length))
-    for (const { sent } of this.#recent.of(conv)) {
-      for (const [from, ids] of sent) for (const id of ids.keys()) hashes.push(hashOfId(from, id))
+    for (const { senders, ids } of this.#recent.of(conv)) {
+      for (let at = 0; at < ids.length; at++) hashes.push(hashOfId(senders[at] as string, ids[at] as string))
     }
     return hashes
   }

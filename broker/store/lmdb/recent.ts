@@ -22,12 +22,44 @@ export interface RecentSegment {
   lastTs: number
 }
 
-export interface RecentConversation {
-  segments: RecentSegment[]
-  /** sender → message id → seq; the last of each sender is its highest. */
-  sent: Map<string, Map<string, number>>
-  lastSent: Map<string, number>
-  cost: number
+export class RecentConversation {
+  readonly segments: RecentSegment[] = []
+  readonly lastSent = new Map<string, number>()
+  cost = 0
+  /** Who sent what, from `#firstSeq` on without a gap. */
+  readonly senders: string[] = []
+  readonly ids: string[] = []
+  readonly #firstSeq: number
+  /** sender → message id → seq, of the first `#indexed`: made when somebody asks, as hardly anybody sends again. */
+  readonly #index = new Map<string, Map<string, number>>()
+  #indexed = 0
+
+  constructor(firstSeq: number) {
+    this.#firstSeq = firstSeq
+  }
+
+  seqOf(at: number): number {
+    return this.#firstSeq + at
+  }
+
+  addSent({ from, id, seq }: LogEntry): void {
+    this.senders.push(from)
+    this.ids.push(id)
+    this.lastSent.set(from, seq)
+  }
+
+  findSent(from: string, id: string): number | undefined {
+    for (; this.#indexed < this.ids.length; this.#indexed++) {
+      const sender = this.senders[this.#indexed] as string
+      let ids = this.#index.get(sender)
+      if (ids === undefined) {
+        ids = new Map()
+        this.#index.set(sender, ids)
+      }
+      ids.set(this.ids[this.#indexed] as string, this.seqOf(this.#indexed))
+    }
+    return this.#index.get(from)?.get(id)
+  }
 }
 
 export interface Generation {
@@ -63,20 +95,12 @@ export class Recent {
     const { filling } = this
     let recent = filling.conversations.get(conv)
     if (recent === undefined) {
-      recent = { segments: [], sent: new Map(), lastSent: new Map(), cost: 0 }
+      recent = new RecentConversation((entries[0] as LogEntry).seq)
       filling.conversations.set(conv, recent)
     }
     const last = entries[entries.length - 1] as LogEntry
     recent.segments.push({ bytes, lastSeq: last.seq, lastTs: last.ts })
-    for (const { from, id, seq } of entries) {
-      let ids = recent.sent.get(from)
-      if (ids === undefined) {
-        ids = new Map()
-        recent.sent.set(from, ids)
-      }
-      ids.set(id, seq)
-      recent.lastSent.set(from, seq)
-    }
+    for (const entry of entries) recent.addSent(entry)
     const cost = costOf(segment)
     recent.cost += cost
     filling.cost += cost
@@ -120,7 +144,7 @@ export class Recent {
   }
 
   findSent(conv: ConversationId, from: string, id: string): number | undefined {
-    return this.filling.conversations.get(conv)?.sent.get(from)?.get(id) ?? this.settling?.conversations.get(conv)?.sent.get(from)?.get(id)
+    return this.filling.conversations.get(conv)?.findSent(from, id) ?? this.settling?.conversations.get(conv)?.findSent(from, id)
   }
 
   lastSent(conv: ConversationId, user: string): number | undefined {

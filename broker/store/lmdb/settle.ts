@@ -36,10 +36,9 @@ export interface SettleBudget {
 /** A message's row in the index, key and page share included. */
 const indexRowBytes = 160
 
-function bytesOf({ segments, sent }: RecentConversation): number {
-  let bytes = 0
+function bytesOf({ segments, ids }: RecentConversation): number {
+  let bytes = ids.length * indexRowBytes
   for (const segment of segments) bytes += segment.bytes.length
-  for (const ids of sent.values()) bytes += ids.size * indexRowBytes
   return bytes
 }
 
@@ -102,16 +101,14 @@ function putChunks(chunks: Table, conv: ConversationId, segments: readonly Recen
 
 const seqBytes = 6
 
-function putSent(sent: Table, rows: Table, conv: ConversationId, { sent: senders, lastSent }: RecentConversation): void {
+function putSent(sent: Table, rows: Table, conv: ConversationId, recent: RecentConversation): void {
+  const { senders, ids } = recent
   const keyOf = sentKeysOf(conv)
-  for (const [from, ids] of senders) {
-    const seqs = Buffer.allocUnsafe(seqBytes * ids.size)
-    let position = 0
-    for (const [id, seq] of ids) {
-      seqs.writeUIntBE(seq, position, seqBytes)
-      sent.put(keyOf(from, id), seqs.subarray(position, position + seqBytes))
-      position += seqBytes
-    }
-    if (from !== '') rows.put(rowKey(from, conv, rowField.sent), encodeSeq(lastSent.get(from) ?? 0))
+  const seqs = Buffer.allocUnsafe(seqBytes * ids.length)
+  for (let at = 0; at < ids.length; at++) {
+    const position = seqBytes * at
+    seqs.writeUIntBE(recent.seqOf(at), position, seqBytes)
+    sent.put(keyOf(senders[at] as string, ids[at] as string), seqs.subarray(position, position + seqBytes))
   }
+  for (const [from, seq] of recent.lastSent) if (from !== '') rows.put(rowKey(from, conv, rowField.sent), encodeSeq(seq))
 }
