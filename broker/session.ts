@@ -117,6 +117,11 @@ export class Session {
     return this.inFlight.messages < window && !this.inFlight.isFull && this.outlet.unsentBytes < socketBytesMax
   }
 
+  /** Nothing may stand on the wire before CONNACK [MQTT-3.2.0-1]: who is still connecting learns by `ready` and by asking what is so then. */
+  get #isMute(): boolean {
+    return this.closed || this.loading
+  }
+
   /** A new message of a conversation: sent at once, or left to the log. `frame` is shared by all receivers. */
   offer(conv: ConversationId, seq: number, frame: Frame): void {
     if (this.loading || this.behind.has(conv) || !this.hasRoom) return this.#fallBehind(conv, seq)
@@ -255,7 +260,7 @@ export class Session {
 
   /** An ack, event or reply: to this session only, never replayed. Its packet id; 0 when it has none. */
   sendControl(topic: string, payload: string): number {
-    if (this.closed) return 0
+    if (this.#isMute) return 0
     const packetId = this.inFlight.addControl()
     this.outlet.sendBytes(encodePublishOnce(topic, payload, packetId))
     return packetId
@@ -263,14 +268,14 @@ export class Session {
 
   /** QoS 0, for what is soon out of date: dropped when the socket is full. Whether it was sent. */
   sendSignal(topic: string, payload: string): boolean {
-    if (this.closed || this.outlet.unsentBytes >= this.world.limits.socketBytesMax) return false
+    if (this.#isMute || this.outlet.unsentBytes >= this.world.limits.socketBytesMax) return false
     this.outlet.sendBytes(encodePublishOnce(topic, payload, 0))
     return true
   }
 
   /** Like sendControl, for the ack of a message that is stored. */
   sendStoredAck(id: string, conv: Address, seq: number, ts: number, dup: boolean): void {
-    if (!this.closed) this.outlet.sendAck(new StoredAck(this.user, id, conv, seq, ts, dup, this.inFlight.addControl()))
+    if (!this.#isMute) this.outlet.sendAck(new StoredAck(this.user, id, conv, seq, ts, dup, this.inFlight.addControl()))
   }
 
   addressOf(conv: ConversationId): Address {

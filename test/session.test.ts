@@ -178,6 +178,18 @@ t.test('a clean session that was overtaken while loading is ready only when it h
   t.same(outlet.eventsAt, [6])
 })
 
+t.test('while it loads it says nothing at all: CONNACK must be the first', async (t) => {
+  const { world, outlet, session } = setUp()
+  t.equal(session.sendEvent({ type: 'receipt' }), 0)
+  session.sendSignal('u/me/typing', '{}')
+  session.sendStoredAck('id', 'u/ann', 1, 1, false)
+  world.store(session, 'g/x')
+  t.same([outlet.events, outlet.sent], [[], []])
+  session.start(new Map(), {}, undefined)
+  await drain(session, outlet)
+  t.same([outlet.seqs('g/x'), outlet.events.map(({ type }) => type)], [[1], ['ready']])
+})
+
 t.test('ready comes at once when nothing is owed', async (t) => {
   const { outlet, session } = setUp()
   session.start(new Map(), {}, { 'g/x': [1, 2] })
