@@ -6,7 +6,7 @@
 import type { ConversationId } from '../../topics.js'
 import { groupConversation, isGroup, usersOf } from '../../topics.js'
 import { type ConversationDocument, fieldOf, type MemberDocument, pairId, type SegmentDocument, segmentId } from './collections.js'
-import { isDuplicateKey, type MongodbServer } from './server.js'
+import type { MongodbServer } from './server.js'
 
 export interface Position {
   head: number
@@ -15,7 +15,6 @@ export interface Position {
 
 /** A send without id is remembered for so many packet ids of a session. */
 const retransmitsMax = 256
-const tries = 3
 
 export const retransmitId = (session: string, packetId: number): string => pairId(session, String(packetId % retransmitsMax))
 
@@ -59,7 +58,7 @@ export class Applied {
     const updates = segments.map((segment) => ({
       updateOne: { filter: { _id: segment.conv }, update: { $max: advance(segment) }, upsert: true },
     }))
-    await this.#again(() => this.#server.collections.conversations.bulkWrite(updates, { ordered: false }))
+    await this.#server.runUpsert(() => this.#server.collections.conversations.bulkWrite(updates, { ordered: false }))
   }
 
   async #putMembers(segments: readonly SegmentDocument[]): Promise<void> {
@@ -97,21 +96,7 @@ export class Applied {
         return { updateOne: { filter: { _id: retransmitId(session, packetId) }, update, upsert: true } }
       }),
     )
-    if (updates.length > 0) await this.#again(() => this.#server.collections.retransmits.bulkWrite(updates, { ordered: true }))
-  }
-
-  /** Of two nodes that make the same document at once one is told so, and finds it the next time. */
-  async #again(write: () => Promise<unknown>): Promise<void> {
-    await this.#server.run(async () => {
-      for (let left = tries; ; left--) {
-        try {
-          await write()
-          return
-        } catch (error) {
-          if (left <= 1 || !isDuplicateKey(error)) throw error
-        }
-      }
-    })
+    if (updates.length > 0) await this.#server.runUpsert(() => this.#server.collections.retransmits.bulkWrite(updates, { ordered: true }))
   }
 }
 

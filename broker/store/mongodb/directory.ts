@@ -33,7 +33,7 @@ export class MongodbDirectory implements Directory {
     const { user } = record
     this.#coming.set(user, record)
     const { users } = this.#server.collections
-    const put = () => this.#server.run(() => users.replaceOne({ _id: user }, record, { upsert: true }))
+    const put = () => this.#server.runUpsert(() => users.replaceOne({ _id: user }, record, { upsert: true }))
     try {
       await this.#queue.run([user], put)
     } finally {

@@ -36,7 +36,7 @@ export async function createMongodbStore(url: string): Promise<Store> {
     openTopics: new MongodbKeyValueStore(server, server.collections.openTopics),
     records: new MongodbKeyValueStore(server, server.collections.records),
     check: async () => {
-      await server.run(() => server.collections.meta.updateOne({ _id: 'check' }, { $set: { ts: Date.now() } }, { upsert: true }))
+      await server.runUpsert(() => server.collections.meta.updateOne({ _id: 'check' }, { $set: { ts: Date.now() } }, { upsert: true }))
     },
     close: () => server.close(),
   }

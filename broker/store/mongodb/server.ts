@@ -15,6 +15,7 @@ const poolMax = 32
 const namedMax = 1_000
 /** The same, one by one. */
 const singlyMax = 16
+const upsertTries = 3
 export const duplicateKey = 11_000
 
 export const isDuplicateKey = (error: unknown): boolean => error instanceof MongoServerError && error.code === duplicateKey
@@ -79,6 +80,20 @@ export class MongodbServer {
         await work()
       } catch (error) {
         if (!isDuplicateKey(error)) throw error
+      }
+    })
+  }
+
+  /** As `run`, for upserts. Of two nodes that make the same document at once one is told so, and finds it the next time. */
+  async runUpsert(write: () => Promise<unknown>): Promise<void> {
+    await this.run(async () => {
+      for (let left = upsertTries; ; left--) {
+        try {
+          await write()
+          return
+        } catch (error) {
+          if (left <= 1 || !isDuplicateKey(error)) throw error
+        }
       }
     })
   }
