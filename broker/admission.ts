@@ -19,7 +19,7 @@ import { within } from './within.js'
 /** CONNACK codes [MQTT-3.2.2.3]. */
 const welcome = 0
 const badClientId = 2
-const serverUnavailable = 3
+const tooManyFailures = 3
 const badCredentials = 4
 const notAuthorized = 5
 
@@ -34,6 +34,12 @@ export interface AdmissionWorld {
   makeRoom: MakeRoom
 }
 
+/**
+ * Closed without an answer, which MQTT allows [MQTT-4.8]: a client that lost its connection comes back by itself, while a CONNACK that refuses is
+ * the end for some (mqtt.js). So whatever passes by itself is no CONNACK 3.
+ */
+const unanswered = undefined
+
 const unnamed = (): string => `${unnamedDevice}${randomUUID().slice(0, 13)}`
 
 const verifyMsMax = 6_000
@@ -41,7 +47,7 @@ const verifyMsMax = 6_000
 export function createAdmission(world: AdmissionWorld) {
   const { config, logger, metrics, hub, plugins, store, addresses, makeRoom } = world
 
-  const refused = (connection: Connection, code: number, reason: string): number => {
+  const refused = <Code extends number | undefined>(connection: Connection, code: Code, reason: string): Code => {
     metrics.refusedConnects.inc({ reason })
     logger.info(
       { address: connection.transport.address, user: connection.connect?.username, device: connection.connect?.clientId, reason },
@@ -69,26 +75,24 @@ export function createAdmission(world: AdmissionWorld) {
     })
   }
 
-  /** The CONNACK code. Afterwards the connection has its caller, identity and session. */
-  const admit = async (connection: Connection, password: string | undefined): Promise<number> => {
+  /** The CONNACK code, or `unanswered`. Afterwards the connection has its caller, identity and session. */
+  const admit = async (connection: Connection, password: string | undefined): Promise<number | undefined> => {
     const username = connection.connect?.username
     if (username === undefined) return admitAnonymous(connection)
     const { clientId = '', clean = true } = connection.connect ?? {}
     const device = clientId || unnamed()
     const { address } = connection.transport
-    if (addresses.loginWaitMs(address, username) > 0) return refused(connection, serverUnavailable, 'too many failed logins')
+    if (addresses.loginWaitMs(address, username) > 0) return refused(connection, tooManyFailures, 'too many failed logins')
     const identity = await within(verifyMsMax, plugins.authenticate(password ?? ''))
     if (!(identity instanceof Refusal) ? identity.user !== username : identity.code === 'forbidden')
       addresses.loginFailed(address, username)
     if (identity instanceof Refusal) {
-      return identity.code === 'unavailable'
-        ? refused(connection, serverUnavailable, 'store')
-        : refused(connection, badCredentials, 'bad token')
+      return identity.code === 'unavailable' ? refused(connection, unanswered, 'store') : refused(connection, badCredentials, 'bad token')
     }
     if (identity.user !== username || username === '') return refused(connection, badCredentials, 'the token is for another user')
     if (clientId !== '' && !isId(clientId)) return refused(connection, badClientId, `a client id is ${idRule}`)
     if (!(await makeRoom(username, device, { persistent: !clean }))) return refused(connection, notAuthorized, 'too many sessions')
-    if (connection.isClosed) return serverUnavailable
+    if (connection.isClosed) return unanswered
     connection.identity = identity
     connection.caller = { user: username, device }
     await knownToAll(connection, username)
@@ -97,16 +101,16 @@ export function createAdmission(world: AdmissionWorld) {
     connection.session = opened.session
     if (!connection.isClosed) return welcome
     hub.close(opened.session)
-    return serverUnavailable
+    return unanswered
   }
 
-  return async (connection: Connection, password: string | undefined): Promise<number> => {
+  return async (connection: Connection, password: string | undefined): Promise<number | undefined> => {
     try {
       return await admit(connection, password)
     } catch (error) {
-      if (connection.isClosed) return serverUnavailable
+      if (connection.isClosed) return unanswered
       logger.error({ err: error, ...connection.description() }, 'a connect could not be handled')
-      return refused(connection, serverUnavailable, 'fault')
+      return refused(connection, unanswered, 'fault')
     }
   }
 }

@@ -37,7 +37,7 @@ export interface ConnectionWorld {
   plugins: PluginHost
   adapter: AedesAdapter
   /** Verifies who connects and opens the session; the CONNACK code, 0 when welcome. */
-  admit(connection: Connection, password: string | undefined): Promise<number>
+  admit(connection: Connection, password: string | undefined): Promise<number | undefined>
   deadlines: Deadlines
   topics: TopicCache
   onClosed(connection: Connection): void
@@ -219,8 +219,8 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     if (connect.clientId === '' && !connect.clean) throw new ProtocolViolation('a persistent session needs a client id [MQTT-3.1.3-8]', 2)
     this.state = 'connecting'
     this.#hold()
-    const admitted = (code: number): void => {
-      if (this.isClosed) return
+    const admitted = (code: number | undefined): void => {
+      if (code === undefined || this.isClosed) return this.close('the connect could not be handled')
       if (code === welcome && this.world.adapter.isNeededBy(connect)) return void this.#engage(packet)
       this.answerConnect(false, code)
       this.connected([])
