@@ -99,19 +99,14 @@ export class Delivered {
 
   /** 0 when nothing was delivered. */
   async of(user: string, conv: ConversationId): Promise<number> {
-    const key = prefixOf(conv) + user
-    return Math.max(await this.#stored(key), this.#known.get(key) ?? 0, this.#unsaved.get(key)?.seq ?? 0)
+    return (await this.ofEach([{ user, conv }]))[0] as number
   }
 
-  /** Of everybody to whom something was delivered, former members included. */
-  async ofAll(conv: ConversationId): Promise<Map<string, number>> {
-    const prefix = prefixOf(conv)
-    const all = new Map<string, number>()
-    for await (const { key, value } of this.#options.records.entries(prefix)) {
-      all.set(key.slice(prefix.length), Math.max(Number(value.toString()), this.#known.get(key) ?? 0))
-    }
-    for (const { user, conv: other, seq } of this.#unsaved.values()) if (other === conv) all.set(user, Math.max(seq, all.get(user) ?? 0))
-    return all
+  /** The same for many, in the order asked. */
+  async ofEach(places: readonly { user: string; conv: ConversationId }[]): Promise<number[]> {
+    const keys = places.map(({ user, conv }) => prefixOf(conv) + user)
+    const stored = await this.#options.records.getAll(keys)
+    return keys.map((key, at) => Math.max(Number(stored[at]?.toString() ?? 0), this.#known.get(key) ?? 0, this.#unsaved.get(key)?.seq ?? 0))
   }
 
   /** Resolves when all that moved until now is written, or has been tried. */
@@ -149,12 +144,19 @@ export interface Position {
   read: number
 }
 
-/** What was read was delivered, too. */
-export async function positionOf(
-  { store, delivered }: { store: Store; delivered: Delivered },
-  user: string,
-  conv: ConversationId,
-): Promise<Position> {
-  const read = (await store.directory.conversation(user, conv))?.read ?? 0
-  return { user, delivered: Math.max(read, await delivered.of(user, conv)), read }
+type PositionsWorld = { store: Store; delivered: Delivered }
+
+/** In the order asked; what was read was delivered, too. */
+export async function positionsOf(
+  { store, delivered }: PositionsWorld,
+  places: readonly { user: string; conv: ConversationId }[],
+): Promise<Position[]> {
+  const [reads, received] = await Promise.all([store.directory.reads(places), delivered.ofEach(places)])
+  return places.map(({ user }, at) => {
+    const read = reads[at] as number
+    return { user, delivered: Math.max(read, received[at] as number), read }
+  })
 }
+
+export const positionOf = async (world: PositionsWorld, user: string, conv: ConversationId): Promise<Position> =>
+  (await positionsOf(world, [{ user, conv }]))[0] as Position

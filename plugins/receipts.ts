@@ -3,7 +3,7 @@
  * read, once for each conversation and 200 ms; in a group members ask. Nothing is counted: both are positions.
  */
 import { type Static, Type } from 'typebox'
-import { type Position, positionOf } from '../broker/delivered.js'
+import { type Position, positionOf, positionsOf } from '../broker/delivered.js'
 import { refuse } from '../broker/errors.js'
 import { addressSchema, idSchema, seqSchema } from '../broker/payloads.js'
 import { type Caller, method, type PluginFactory, type PluginServer } from '../broker/plugin.js'
@@ -34,7 +34,7 @@ const resultSchema = Type.Object({
 type World = Pick<PluginServer, 'store' | 'delivered'>
 
 /** Of all members but the caller, by user id. */
-async function positionsOf(world: World, { user }: Caller, address: Address): Promise<Position[]> {
+async function positionsOfOthers(world: World, { user }: Caller, address: Address): Promise<Position[]> {
   const conv = conversationOf(address, user) as ConversationId
   const { directory } = world.store
   if (!isGroup(conv)) {
@@ -45,11 +45,10 @@ async function positionsOf(world: World, { user }: Caller, address: Address): Pr
   const members = await directory.members(groupOf(conv))
   if (members.find((member) => member.user === user)?.role === undefined) throw refuse('forbidden', `you are not a member of ${address}`)
   const others = members.filter((member) => member.role !== undefined && member.user !== user).map((member) => member.user)
-  const [reads, delivered] = await Promise.all([directory.reads(conv, others), world.delivered.ofAll(conv)])
-  const positions = others.map((name, at) => {
-    const read = reads[at] as number
-    return { user: name, delivered: Math.max(read, delivered.get(name) ?? 0), read }
-  })
+  const positions = await positionsOf(
+    world,
+    others.map((name) => ({ user: name, conv })),
+  )
   return positions.sort((a, b) => (a.user < b.user ? -1 : 1))
 }
 
@@ -73,7 +72,7 @@ function pageOf(
 const pairOf = ({ user, delivered, read }: Position): [string, [number, number]] => [user, [delivered, read]]
 
 async function receipts(world: World, caller: Caller, { conv, seq, cursor }: Static<typeof paramsSchema>): Promise<object> {
-  const positions = await positionsOf(world, caller, conv)
+  const positions = await positionsOfOthers(world, caller, conv)
   if (seq === undefined) {
     const moved = positions.filter(({ delivered }) => delivered > 0)
     const [page, next] = pageOf(moved, cursor, (position) => JSON.stringify(pairOf(position)).length)

@@ -166,6 +166,7 @@ t.test('while the store fails nothing is lost or kept in vain, and it is saved w
   }
   const flaky: KeyValueStore = {
     get: (key) => openTopics.get(key),
+    getAll: (keys) => openTopics.getAll(keys),
     put: (key, value) => guard(() => openTopics.put(key, value)),
     add: (key, value) => guard(() => openTopics.add(key, value)),
     remove: (key) => guard(() => openTopics.remove(key)),

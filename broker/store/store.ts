@@ -91,6 +91,12 @@ export interface SentKey {
   id: string
 }
 
+/** Where an entry stands. */
+export interface LogPlace {
+  conv: ConversationId
+  seq: number
+}
+
 /** What is known of an earlier send. */
 export interface SentRecord {
   conv: ConversationId
@@ -130,6 +136,8 @@ export interface MessageLog {
   findRetransmit(retransmit: Retransmit): Promise<FoundRetransmit | undefined>
   /** Entries from…to (inclusive) in ascending seq, at most `limit` and about `bytesMax` of payload, at least one if there is one. */
   read(conv: ConversationId, from: number, to: number, limit: number, bytesMax?: number): Promise<LogEntry[]>
+  /** The entry at each of these places, in the order asked; undefined where there is none. Costs no more commands for many than for few. */
+  readEach(places: readonly LogPlace[]): Promise<(LogEntry | undefined)[]>
   /**
    * Puts payloads in the place of those of entries that are there, by seq, and takes away their device; seq, ts, from and id stay, so a
    * resend is found as before. Readers see the old or the new one. Durable when it resolves; when it rejects, some may be done.
@@ -170,14 +178,16 @@ export interface Directory {
   /** Everybody, in the order of ids. */
   users(): AsyncIterable<UserRecord>
   group(group: string): Promise<GroupRecord | undefined>
+  /** Each of these groups, in the order asked. */
+  groups(groups: readonly string[]): Promise<(GroupRecord | undefined)[]>
   /** All members, present and past. */
   members(group: string): Promise<MemberRecord[]>
   member(group: string, user: string): Promise<MemberRecord | undefined>
   /** Every conversation the user takes or took part in, in no particular order. */
   conversationsOf(user: string): Promise<ConversationRow[]>
   conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined>
-  /** The read positions of these users in one conversation, in the order asked; 0 where nothing was read. */
-  reads(conv: ConversationId, users: readonly string[]): Promise<number[]>
+  /** Read positions, in the order asked; 0 where nothing was read. */
+  reads(places: readonly { user: string; conv: ConversationId }[]): Promise<number[]>
   /** Moves read positions forwards; a lower one changes nothing. One commit. */
   setRead(positions: readonly { user: string; conv: ConversationId; seq: number }[]): Promise<void>
 }
@@ -235,6 +245,8 @@ export interface SessionStore {
 export interface KeyValueStore {
   /** What was put last, a put that is not durable yet perhaps not included. */
   get(key: string): Promise<Buffer | undefined>
+  /** The same for many, in the order asked. */
+  getAll(keys: readonly string[]): Promise<(Buffer | undefined)[]>
   put(key: string, value: Buffer): Promise<void>
   /** Puts it unless there is one; whether it did. Of several at once, on whatever nodes, one does. */
   add(key: string, value: Buffer): Promise<boolean>

@@ -3,13 +3,13 @@
  * what the peer has got are positions of the log. What a page holds is bounded in bytes too.
  */
 import { type Static, Type } from 'typebox'
-import { unreadOf, visibleHead } from '../../broker/backlog.js'
-import { type Delivered, positionOf } from '../../broker/delivered.js'
+import { unreadOf, visibleHead, visibleRanges } from '../../broker/backlog.js'
+import { type Delivered, positionsOf } from '../../broker/delivered.js'
 import { refuse } from '../../broker/errors.js'
 import { type FoldableMessage, foldMessages, targetOf } from '../../broker/fold.js'
 import { addressSchema, messageSchema } from '../../broker/payloads.js'
 import { type Caller, type Method, method } from '../../broker/plugin.js'
-import type { Store } from '../../broker/store/store.js'
+import type { LogEntry, Store } from '../../broker/store/store.js'
 import { addressOf, groupOf, isGroup, peerOf } from '../../broker/topics.js'
 import type { Preference, Preferences } from './preferences.js'
 import { messageOf, type RowAtHead, readBefore, replyBytesMax, rowsNewestFirst } from './reading.js'
@@ -18,7 +18,8 @@ const pageMax = 200
 const pageDefault = 50
 /** Rows that are described at once. */
 const rowsAtOnce = 50
-/** How far back from the head a message is looked for that is none of recall, edit and reaction. */
+/** How far back from the head a message is looked for that is none of recall, edit and reaction: so far for all rows at once, and then each by itself. */
+const foldBackMin = 8
 const foldBackMax = 100
 
 const paramsSchema = Type.Object(
@@ -98,7 +99,7 @@ async function list(
   let bytes = 0
   for (let at = 0; at < rows.length && page.length < limit; at += rowsAtOnce) {
     const some = rows.slice(at, Math.min(at + rowsAtOnce, limit))
-    for (const described of await Promise.all(some.map((row) => describe(world, user, row, fold)))) {
+    for (const described of await describe(world, user, some, fold)) {
       bytes += Buffer.byteLength(JSON.stringify(described))
       if (bytes > replyBytesMax && page.length > 0) return { conversations: page, next: cursorOf(rows[page.length - 1] as Row) }
       page.push(described)
@@ -107,33 +108,77 @@ async function list(
   return rows.length > page.length ? { conversations: page, next: cursorOf(rows[page.length - 1] as Row) } : { conversations: page }
 }
 
-async function describe({ store, delivered }: ListWorld, user: string, row: Row, fold: boolean): Promise<object> {
-  const described = {
-    conv: addressOf(row.conv, user),
-    head: visibleHead(row, row.head),
-    unread: unreadOf(row, row.head),
-    last: await lastOf(store, row, fold),
-  }
-  const own = { pinned: row.pinned, muted_until: row.muted_until }
-  if (isGroup(row.conv)) {
-    const group = await store.directory.group(groupOf(row.conv))
-    const { name, avatar_url } = group ?? {}
-    return { ...described, delivered: 0, read: 0, ...own, name, avatar_url, member: row.spans?.at(-1)?.to === undefined }
-  }
-  const peer = await positionOf({ store, delivered }, peerOf(row.conv, user), row.conv)
-  return { ...described, delivered: peer.delivered, read: peer.read, ...own }
+/** Asks the store as often for many rows as for one. */
+async function describe(world: ListWorld, user: string, rows: readonly Row[], fold: boolean): Promise<object[]> {
+  const { store } = world
+  const convs = rows.map(({ conv }) => conv)
+  const groups = convs.filter(isGroup)
+  const directs = convs.filter((conv) => !isGroup(conv))
+  const [lasts, records, positions] = await Promise.all([
+    lastsOf(store, rows, fold),
+    store.directory.groups(groups.map(groupOf)),
+    positionsOf(
+      world,
+      directs.map((conv) => ({ user: peerOf(conv, user), conv })),
+    ),
+  ])
+  const recordOf = new Map(groups.map((conv, at) => [conv, records[at]]))
+  const positionOf = new Map(directs.map((conv, at) => [conv, positions[at]]))
+  return rows.map((row, at) => {
+    const { conv, pinned, muted_until } = row
+    const described = { conv: addressOf(conv, user), head: visibleHead(row, row.head), unread: unreadOf(row, row.head), last: lasts[at] }
+    if (isGroup(conv)) {
+      const { name, avatar_url } = recordOf.get(conv) ?? {}
+      const member = row.spans?.at(-1)?.to === undefined
+      return { ...described, delivered: 0, read: 0, pinned, muted_until, name, avatar_url, member }
+    }
+    const { delivered = 0, read = 0 } = positionOf.get(conv) ?? {}
+    return { ...described, delivered, read, pinned, muted_until }
+  })
 }
 
-/** The entry at the head; folded: the last message, with what was made of it since. */
-async function lastOf(store: Store, row: Row, fold: boolean): Promise<FoldableMessage | undefined> {
-  const behind = visibleHead(row, row.head) + 1
-  const [entry] = await readBefore(store, row, behind, 1)
-  if (entry === undefined) return undefined
-  const newest = messageOf(entry)
-  if (!fold || targetOf(newest) === undefined) return newest
-  const entries = await readBefore(store, row, behind, foldBackMax)
-  const folded = foldMessages(entries.map(messageOf))
-  return folded.findLast((message) => targetOf(message) === undefined) ?? newest
+/** Of each row the entry at the head; folded: the last message, with what was made of it since. */
+async function lastsOf(store: Store, rows: readonly Row[], fold: boolean): Promise<(FoldableMessage | undefined)[]> {
+  const newest = await tailsOf(store, rows, 1)
+  const lasts = newest.map(([entry]) => entry && messageOf(entry))
+  const isAction = (last: FoldableMessage | undefined): boolean => last !== undefined && targetOf(last) !== undefined
+  const acted = fold ? [...rows.keys()].filter((at) => isAction(lasts[at])) : []
+  if (acted.length === 0) return lasts
+  const tails = await tailsOf(
+    store,
+    acted.map((at) => rows[at] as Row),
+    foldBackMin,
+  )
+  for (const [index, at] of acted.entries()) {
+    const message = lastMessage(tails[index] as LogEntry[]) ?? lastMessage(await readBack(store, rows[at] as Row))
+    if (message !== undefined) lasts[at] = message
+  }
+  return lasts
+}
+
+/** The last visible entries of each row, ascending. */
+async function tailsOf(store: Store, rows: readonly Row[], length: number): Promise<LogEntry[][]> {
+  const places = rows.map((row) => lastSeqs(row, length).map((seq) => ({ conv: row.conv, seq })))
+  const entries = await store.log.readEach(places.flat())
+  let at = 0
+  return places.map((some) => {
+    const tail = entries.slice(at, at + some.length)
+    at += some.length
+    return tail.filter((entry) => entry !== undefined)
+  })
+}
+
+/** What the last message among them is, with all that these say of it; undefined when they are nothing but recalls, edits and reactions. */
+const lastMessage = (entries: readonly LogEntry[]): FoldableMessage | undefined =>
+  foldMessages(entries.map(messageOf)).findLast((message) => targetOf(message) === undefined)
+
+const readBack = (store: Store, row: Row): Promise<LogEntry[]> => readBefore(store, row, visibleHead(row, row.head) + 1, foldBackMax)
+
+function lastSeqs({ spans, head }: Row, length: number): number[] {
+  const seqs: number[] = []
+  for (const { next, last } of visibleRanges(spans, 1, head).reverse())
+    for (let seq = last; seq >= next && seqs.length < length; seq--) seqs.push(seq)
+  return seqs.reverse()
 }
 
 export const listMethod = (world: ListWorld): Method => method(paramsSchema, (caller, params) => list(world, caller, params), resultSchema)

@@ -62,6 +62,17 @@ export function testDirectory(t: Test, open: OpenStore): void {
     }
   })
 
+  t.test('groups are found together, in the order asked', async (t) => {
+    const tested = await open(t)
+    const { log } = tested.store
+    const record = (group: string) => ({ ...team, group, name: `the ${group}` })
+    await log.append(['a', 'b', 'c'].map((group) => append(`g/${group}`, 0, 1, { effects: [{ kind: 'group', record: record(group) }] })))
+    for await (const { directory } of nowAndReopened(tested)) {
+      t.same(await directory.groups(['c', 'none', 'a', 'c']), [record('c'), undefined, record('a'), record('c')])
+      t.same(await directory.groups([]), [])
+    }
+  })
+
   t.test('a past member keeps the row, with closed spans', async (t) => {
     const { store } = await open(t)
     await store.log.append([append('g/team', 0, 1, { effects: [{ kind: 'group', record: team }, member('bob', 'member', { from: 1 })] })])
@@ -108,8 +119,16 @@ export function testDirectory(t: Test, open: OpenStore): void {
       ['u/alice/carol', 2],
     ])
     for await (const { directory } of nowAndReopened(tested)) {
-      t.same(await directory.reads('u/alice/bob', ['bob', 'nobody', 'alice']), [12, 0, 5])
-      t.same(await directory.reads('u/alice/nobody', ['alice']), [0])
+      const conv = 'u/alice/bob'
+      const places = [
+        { user: 'bob', conv },
+        { user: 'nobody', conv },
+        { user: 'alice', conv: 'u/alice/carol' },
+        { user: 'alice', conv },
+        { user: 'alice', conv: 'u/alice/nobody' },
+      ]
+      t.same(await directory.reads(places), [12, 0, 2, 5, 0])
+      t.same(await directory.reads([]), [])
     }
   })
 

@@ -44,6 +44,11 @@ function testMap(t: Test, open: OpenStore, name: 'openTopics' | 'records'): void
     await map.remove('never')
     t.equal((await map.get('k'))?.toString(), '2')
     t.equal(await map.get('gone'), undefined)
+    t.same(
+      (await map.getAll(['gone', 'k', 'never', 'k'])).map((value) => value?.toString()),
+      [undefined, '2', undefined, '2'],
+    )
+    t.same(await map.getAll([]), [])
     t.equal(await map.get('never'), undefined)
     t.same(await pairs(map, ''), [['k', '2']])
   })

@@ -21,6 +21,31 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     ])
   })
 
+  t.test('entries of many conversations are read together, wherever they stand', async (t) => {
+    const tested = await open(t)
+    await tested.store.log.append([append(conv, 0, 5), append('g/team', 0, 1)])
+    await tested.store.log.append([append(conv, 5, 1), append('g/team', 1, 300)])
+    const places = [
+      { conv, seq: 6 },
+      { conv: 'g/team', seq: 300 },
+      { conv, seq: 7 },
+      { conv, seq: 3 },
+      { conv: 'g/nothing', seq: 1 },
+      { conv, seq: 0 },
+      { conv: 'g/team', seq: 301 },
+      { conv, seq: 6 },
+    ]
+    for await (const { log } of nowAndReopened(tested)) {
+      const read = await log.readEach(places)
+      t.same(
+        read.map((found) => found?.seq),
+        [6, 300, undefined, 3, undefined, undefined, 301, 6],
+      )
+      t.same(read[3], (await log.read(conv, 3, 3, 1))[0])
+      t.same(await log.readEach([]), [])
+    }
+  })
+
   t.test('an empty conversation has head 0 and nothing to read', async (t) => {
     const { store } = await open(t)
     t.equal(await store.log.head(conv), 0)

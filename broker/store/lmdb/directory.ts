@@ -102,6 +102,10 @@ export class LmdbDirectory implements Directory {
     return decode<GroupRecord>(this.#tables.groups.get(plainKey(group)))
   }
 
+  async groups(groups: readonly string[]): Promise<(GroupRecord | undefined)[]> {
+    return Promise.all(groups.map((group) => this.group(group)))
+  }
+
   async members(group: string): Promise<MemberRecord[]> {
     this.#environment.assertOpen()
     const found: MemberRecord[] = []
@@ -144,9 +148,9 @@ export class LmdbDirectory implements Directory {
     return row
   }
 
-  async reads(conv: ConversationId, users: readonly string[]): Promise<number[]> {
+  async reads(places: readonly { user: string; conv: ConversationId }[]): Promise<number[]> {
     this.#environment.assertOpen()
-    return users.map((user) => {
+    return places.map(({ user, conv }) => {
       const value = this.#tables.rows.get(rowKey(user, conv, rowField.read))
       return value === undefined ? 0 : decodeSeq(value)
     })

@@ -19,6 +19,11 @@ export class LmdbKeyValueStore implements KeyValueStore {
     return this.#table.get(keyBytes(key))
   }
 
+  async getAll(keys: readonly string[]): Promise<(Buffer | undefined)[]> {
+    this.#environment.assertOpen()
+    return keys.map((key) => this.#table.get(keyBytes(key)))
+  }
+
   async put(key: string, value: Buffer): Promise<void> {
     const bytes = keyBytes(key)
     const write = (): void => this.#table.put(bytes, value)

@@ -14,6 +14,7 @@ import {
   type ConversationAppend,
   type FoundRetransmit,
   type LogEntry,
+  type LogPlace,
   type MessageLog,
   type Retransmit,
   readBytesMax,
@@ -270,6 +271,10 @@ export class LmdbMessageLog implements MessageLog {
   async head(conv: ConversationId): Promise<number> {
     this.#environment.assertOpen()
     return this.#head(conv).head
+  }
+
+  async readEach(places: readonly LogPlace[]): Promise<(LogEntry | undefined)[]> {
+    return Promise.all(places.map(async ({ conv, seq }) => (await this.read(conv, seq, seq, 1))[0]))
   }
 
   async heads(convs: readonly ConversationId[]): Promise<{ head: number; ts: number }[]> {

@@ -50,6 +50,11 @@ export class MongodbDirectory implements Directory {
     return found?.record
   }
 
+  async groups(groups: readonly string[]): Promise<(GroupRecord | undefined)[]> {
+    const found = await this.#server.findNamed(this.#server.collections.groups, groups)
+    return groups.map((group) => found.get(group)?.record)
+  }
+
   async members(group: string): Promise<MemberRecord[]> {
     const conv = groupConversation(group)
     return (await this.#server.run(() => this.#server.collections.members.find({ conv }).toArray())).map(memberOf)
@@ -73,10 +78,10 @@ export class MongodbDirectory implements Directory {
     return member === null ? undefined : rowOf(member, states.get(conv))
   }
 
-  async reads(conv: ConversationId, users: readonly string[]): Promise<number[]> {
-    const find = () => this.#server.collections.members.find({ conv }, { projection: { user: 1, read: 1 } }).toArray()
-    const positions = new Map((await this.#server.run(find)).map(({ user, read }) => [user, read]))
-    return users.map((user) => positions.get(user) ?? 0)
+  async reads(places: readonly { user: string; conv: ConversationId }[]): Promise<number[]> {
+    const ids = places.map(({ user, conv }) => pairId(conv, user))
+    const found = await this.#server.findNamed(this.#server.collections.members, ids)
+    return ids.map((id) => found.get(id)?.read ?? 0)
   }
 
   async setRead(positions: readonly { user: string; conv: ConversationId; seq: number }[]): Promise<void> {

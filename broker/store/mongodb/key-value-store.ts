@@ -34,6 +34,14 @@ export class MongodbKeyValueStore implements KeyValueStore {
     return found === null ? undefined : bytesOf(found.value)
   }
 
+  async getAll(keys: readonly string[]): Promise<(Buffer | undefined)[]> {
+    const found = await this.#server.findNamed(this.#pairs, keys.map(checked))
+    return keys.map((key) => {
+      const pair = found.get(key)
+      return pair === undefined ? undefined : bytesOf(pair.value)
+    })
+  }
+
   async put(key: string, value: Buffer): Promise<void> {
     await this.#add(checked(key), value)
   }

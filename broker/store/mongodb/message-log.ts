@@ -9,6 +9,7 @@ import {
   type ConversationAppend,
   type FoundRetransmit,
   type LogEntry,
+  type LogPlace,
   type MessageLog,
   type Retransmit,
   readBytesMax,
@@ -184,6 +185,32 @@ export class MongodbMessageLog implements MessageLog {
       }
     }
     return found
+  }
+
+  async readEach(places: readonly LogPlace[]): Promise<(LogEntry | undefined)[]> {
+    const { messages } = this.#server.collections
+    const found = new Map<string, LogEntry>()
+    const keyOf = ({ conv, seq }: LogPlace): string => `${conv} ${seq}`
+    const wanted = new Set(places.map(keyOf))
+    const take = ({ conv, entries }: SegmentDocument): void => {
+      for (const document of entries) {
+        const key = keyOf({ conv, seq: document.seq })
+        if (wanted.has(key)) found.set(key, decodeEntry(document))
+      }
+    }
+    // Most segments are named by the entry before the one that is asked for.
+    const named = await this.#server.findNamed(messages, [...new Set(places.map(({ conv, seq }) => segmentId(conv, seq - 1)))])
+    for (const segment of named.values()) take(segment)
+    const left = places.filter((place) => !found.has(keyOf(place)))
+    if (left.length === 0) return places.map((place) => found.get(keyOf(place)))
+    if (this.#server.hasIndexes) {
+      const $or = left.map(({ conv, seq }) => ({ conv, last: { $gte: seq }, after: { $lt: seq } }))
+      for (const segment of await this.#server.run(() => messages.find({ $or }).toArray())) take(segment)
+    } else {
+      const read = await Promise.all(left.map(({ conv, seq }) => this.read(conv, seq, seq, 1)))
+      for (const [index, [entry]] of read.entries()) if (entry !== undefined) found.set(keyOf(left[index] as LogPlace), entry)
+    }
+    return places.map((place) => found.get(keyOf(place)))
   }
 
   async *#segments(conv: ConversationId, from: number): AsyncGenerator<SegmentDocument> {
