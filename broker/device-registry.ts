@@ -10,13 +10,17 @@ export interface DeviceClaim {
   readonly epoch: number
 }
 
-/** What is known of a user's devices. */
+/** What is known of a user's devices: those that are connected, or have gone for less than the grace, each once and in no order. */
 export interface Standing {
-  /** Connected, or gone for less than the grace; each once, in no order. */
-  devices: readonly string[]
+  /** On this node. */
+  here: readonly string[]
+  /** On other nodes, and not here. */
+  elsewhere: readonly string[]
   /** When the last of those that are gone was connected, ms since 1970; undefined: not known here. */
   goneTs?: number
 }
+
+export const isOnline = ({ here, elsewhere }: Standing): boolean => here.length + elsewhere.length > 0
 
 /** Of these users, or of anybody, something may have changed, on this node or another. */
 export type DeviceWatcher = (users: readonly string[] | 'all') => void
@@ -35,6 +39,10 @@ export interface DeviceRegistry {
   lookUp(users: readonly string[]): Promise<(Standing | undefined)[]>
   /** Called from now on; a call may be missed where nodes cannot reach each other, and may come when nothing has changed. Must not throw. */
   watch(watcher: DeviceWatcher): void
+  /** Nodes that live, this one included. */
+  readonly nodes: number
+  /** Own devices that other nodes may not know of yet. */
+  readonly unwritten: number
   /** This node has gone: nothing is claimed or told any more. */
   close(): void
 }

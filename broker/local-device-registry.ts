@@ -4,11 +4,18 @@ import type { DeviceClaim, DeviceRegistry, DeviceWatcher, Standing } from './dev
 import { OwnDevices } from './own-devices.js'
 
 export class LocalDeviceRegistry implements DeviceRegistry {
+  readonly nodes = 1
+  readonly unwritten = 0
   readonly #own: OwnDevices
   readonly #watchers: DeviceWatcher[] = []
 
   constructor({ graceMs }: { graceMs: number }) {
-    this.#own = new OwnDevices({ graceMs, gone: ({ user }) => this.#changed(user) })
+    this.#own = new OwnDevices({
+      graceMs,
+      gone: ({ user }, { isLast }) => {
+        if (isLast) this.#changed(user)
+      },
+    })
   }
 
   claim(claim: DeviceClaim): void {
@@ -20,7 +27,7 @@ export class LocalDeviceRegistry implements DeviceRegistry {
   }
 
   async lookUp(users: readonly string[]): Promise<Standing[]> {
-    return users.map((user) => ({ devices: this.#own.devicesOf(user) }))
+    return users.map((user) => ({ here: this.#own.devicesOf(user), elsewhere: [] }))
   }
 
   watch(watcher: DeviceWatcher): void {

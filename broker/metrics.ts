@@ -7,6 +7,7 @@ export interface MetricsSources {
   behind(): number
   waiting(): number
   unsaved(): number
+  devices?: { nodes: number; unwritten: number }
   /** Undefined without other nodes. */
   cluster?: { peers: number; gaps: number } | undefined
   /** Undefined without TLS. */
@@ -39,6 +40,11 @@ export function createMetrics() {
     overtaken: new Counter({
       name: 'parley_sessions_overtaken_total',
       help: 'Sessions closed because their device has connected to another node',
+      registers,
+    }),
+    rejoined: new Counter({
+      name: 'parley_registry_rejoined_total',
+      help: 'Times that this node was taken for dead, or Redis lost what it knew, and all devices were claimed anew',
       registers,
     }),
     rpcCalls: new Counter({ name: 'parley_rpc_calls_total', help: 'Calls of methods, by result', labelNames: ['result'], registers }),
@@ -75,7 +81,9 @@ export function createMetrics() {
       gauge('parley_sessions_behind', 'Sessions that are behind the log in a conversation', sources.behind)
       gauge('parley_log_waiting', 'Operations that wait for the log', sources.waiting)
       gauge('parley_application_changes_unsaved', 'Changes of application topics that are not on disk yet', sources.unsaved)
-      const { certificateExpiresMs, cluster } = sources
+      const { certificateExpiresMs, cluster, devices } = sources
+      gauge('parley_registry_nodes', 'Nodes that live, this one included', () => devices?.nodes ?? 1)
+      gauge('parley_registry_unwritten', 'Devices of this node that other nodes may not know of yet', () => devices?.unwritten ?? 0)
       gauge('parley_cluster_peers', 'Other nodes that are heard', () => cluster?.peers ?? 0)
       gauge('parley_cluster_gaps', 'Conversations in which something of another node is missing and being read', () => cluster?.gaps ?? 0)
       if (certificateExpiresMs !== undefined) {

@@ -7,8 +7,8 @@ import { removeFrom } from './remove-from.js'
 
 export interface OwnDevicesOptions {
   graceMs: number
-  /** The grace of a released claim is over. `goneTs`: when it was released, ms since 1970. */
-  gone(claim: DeviceClaim, goneTs: number): void
+  /** The grace of a released claim is over. `goneTs`: when it was released, ms since 1970. `isLast`: the user has no other device here. */
+  gone(claim: DeviceClaim, gone: { goneTs: number; isLast: boolean }): void
 }
 
 interface Leaving {
@@ -65,7 +65,7 @@ export class OwnDevices {
   }
 
   *all(): Generator<DeviceClaim> {
-    for (const claims of this.#users.values()) yield* claims
+    for (const claims of this.#users.values()) yield* [...claims]
   }
 
   #end(): void {
@@ -80,7 +80,7 @@ export class OwnDevices {
       this.#leaving.delete(key)
       removeFrom(this.#users, claim.user, claim)
       this.#size--
-      this.#options.gone(claim, goneTs)
+      this.#options.gone(claim, { goneTs, isLast: !this.#users.has(claim.user) })
     }
   }
 

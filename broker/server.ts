@@ -119,6 +119,29 @@ async function openBus({ redisUrl, redisPrefix, nodeId }: Config, store: Store, 
   return bus
 }
 
+interface DevicesParts {
+  config: Config
+  bus: Bus
+  logger: Logger
+  metrics: Metrics
+  hub: () => Hub
+}
+
+async function openDevices({ config, bus, logger, metrics, hub }: DevicesParts): Promise<DeviceRegistry> {
+  const { redisUrl: url, redisPrefix: prefix, presenceGraceMs: graceMs } = config
+  if (url === undefined) return new LocalDeviceRegistry({ graceMs })
+  const { RedisDeviceRegistry } = await import('./redis/device-registry.js')
+  return RedisDeviceRegistry.open({
+    url,
+    prefix,
+    bus,
+    logger,
+    graceMs,
+    overtaken: (user, device, epoch) => hub().overtake(user, device, epoch),
+    observeRejoined: () => metrics.rejoined.inc(),
+  })
+}
+
 interface ClusterParts {
   store: Store
   logger: Logger
@@ -160,7 +183,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   const delivered = new Delivered({ records: store.records, logger, moved: (user, conv, seq) => plugins.delivered(user, conv, seq) })
   const cluster = config.redisUrl === undefined ? undefined : createCluster({ store, logger, bus, metrics, hub: () => hub, log: () => log })
   undo.push(async () => cluster?.close())
-  const devices: DeviceRegistry = new LocalDeviceRegistry({ graceMs: config.presenceGraceMs })
+  const devices = await openDevices({ config, bus, logger, metrics, hub: () => hub })
   undo.push(async () => devices.close())
   const tellTakeover = createTakeover(bus, () => hub, logger)
   const hub: Hub = new Hub({
@@ -250,6 +273,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     behind: () => hub.behindCount,
     waiting: () => log.waiting,
     unsaved: () => adapter.unsaved,
+    devices,
     cluster,
     certificateExpiresMs: certificate && (() => certificate.expiresMs),
   })

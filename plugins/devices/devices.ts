@@ -31,12 +31,14 @@ const listSchema = Type.Object({
   ),
 })
 
-export const createDevices: PluginFactory = ({ config, logger, store, hub, forget }) => {
+export const createDevices: PluginFactory = ({ config, logger, store, hub, forget, devices }) => {
   const sessionOf = (user: string, device: string): Session | undefined => hub.sessionsOf(user).find((session) => session.device === device)
   const lastSeen = new LastSeen({ sessions: store.sessions, logger })
   let stopExpiry: (() => void) | undefined
   const list = async (user: string): Promise<Device[]> => {
-    const online = new Set(hub.sessionsOf(user).map(({ device }) => device))
+    // While other nodes cannot be asked those of this one are shown.
+    const [standing] = await devices.lookUp([user])
+    const online = new Set([...hub.sessionsOf(user).map(({ device }) => device), ...(standing?.elsewhere ?? [])])
     const stored = (await store.sessions.list(user)).map(({ device, createdTs, seenTs }) => ({
       device,
       online: online.has(device),

@@ -4,12 +4,12 @@
  * from the last one it was told, and nothing while it cannot be known.
  */
 
-import type { Standing } from '../../broker/device-registry.js'
+import { isOnline, type Standing } from '../../broker/device-registry.js'
 import type { Logger } from '../../broker/logger.js'
 import type { SubscriptionOwner } from '../../broker/plugin.js'
 import type { Session } from '../../broker/session.js'
 import { presenceTopic } from '../../broker/topics.js'
-import { hiddenValue, judgementOf, type PresenceWorld, presenceOf } from './value.js'
+import { hiddenValue, judgementOf, type PresenceValue, type PresenceWorld, presenceOf } from './value.js'
 import { type Watch, type Watched, Watches } from './watches.js'
 
 export interface ObserversOptions {
@@ -35,6 +35,9 @@ const judgedMsMax = 30_000
 /** A watch about which there is nothing to tell is judged anew after so long, a few in each round. */
 const silentMs = 300_000
 const silentMax = 50
+
+/** Several places note when a user went, each a little later than the other: that is no change. */
+const sameTimeMs = 2_000
 
 const hidden = JSON.stringify(hiddenValue)
 
@@ -66,12 +69,16 @@ export class Observers implements SubscriptionOwner {
   // --- subscribing ------------------------------------------------------------------------------------------------
 
   async subscribe(session: Session, user: string): Promise<(() => void) | undefined> {
-    const { world, watchesMax } = this.#options
-    const judgement = await judgementOf(world, session.user, user)
-    if (judgement === undefined || session.closed) return undefined
-    if (this.#watches.find(session, user) === undefined && this.#watches.countOf(session) >= watchesMax) return undefined
-    this.#watches.add(user, { session, ...judgement, judgedMs: performance.now(), told: undefined })
-    return () => this.look([user])
+    const known = this.#watches.find(session, user)
+    if (known === undefined && this.#watches.countOf(session) >= this.#options.watchesMax) return undefined
+    // There before it is judged, so that no hint passes it by.
+    const watch = known ?? { session, via: undefined, isHidden: true, judgedMs: 0, told: hidden }
+    if (known === undefined) this.#watches.add(user, watch)
+    if (!(await this.#judge(user, watch))) return undefined
+    return () => {
+      watch.told = undefined
+      this.look([user])
+    }
   }
 
   unsubscribe(session: Session, user: string): void {
@@ -88,8 +95,8 @@ export class Observers implements SubscriptionOwner {
   busyChanged(user: string): void {
     const watched = this.#watches.of(user)
     if (watched === undefined) return
-    watched.isBusy = undefined
-    watched.payload = undefined
+    watched.value = undefined
+    watched.changes++
     this.look([user])
   }
 
@@ -160,24 +167,23 @@ export class Observers implements SubscriptionOwner {
     const { world } = this.#options
     if (standing !== undefined) {
       const before = watched.standing
-      const isSame = before?.devices.length === 0 && standing.devices.length === 0 && before.goneTs === standing.goneTs
-      const isStillOnline = before !== undefined && before.devices.length > 0 && standing.devices.length > 0
-      if (!isSame && !isStillOnline) watched.payload = undefined
+      const isSame =
+        before !== undefined && isOnline(before) === isOnline(standing) && (isOnline(standing) || before.goneTs === standing.goneTs)
+      if (!isSame) watched.value = undefined
       watched.standing = standing
     }
-    if (watched.standing === undefined || watched.payload !== undefined) return
-    watched.isBusy ??= await world.isBusy(watched.user)
-    watched.payload = JSON.stringify(await presenceOf(world, watched.user, watched.standing, watched.isBusy))
+    if (watched.standing === undefined || watched.value !== undefined) return
+    const { changes } = watched
+    const value = await presenceOf(world, watched.user, watched.standing)
+    if (watched.changes === changes) watched.value = value
+    if (watched.payload === undefined || !isHardlyLater(JSON.parse(watched.payload) as PresenceValue, value))
+      watched.payload = JSON.stringify(value)
   }
 
   async #tell(watched: Watched, watch: Watch): Promise<void> {
     const { user } = watched
     const { session } = watch
-    if (performance.now() - watch.judgedMs > judgedMsMax || watch.judgedMs === 0) {
-      const judgement = await judgementOf(this.#options.world, session.user, user, watch.via)
-      if (judgement !== undefined) Object.assign(watch, judgement, { judgedMs: performance.now() })
-      else if (watched.watches.get(session) === watch) this.#end(watched, watch)
-    }
+    if ((performance.now() - watch.judgedMs > judgedMsMax || watch.judgedMs === 0) && !(await this.#judge(user, watch))) return
     const payload = payloadOf(watched, watch)
     if (payload === undefined || payload === watch.told || watched.watches.get(session) !== watch) return
     if (!session.sendSignal(presenceTopic(user), payload)) return
@@ -185,11 +191,28 @@ export class Observers implements SubscriptionOwner {
     this.#options.told()
   }
 
-  /** He shares nothing with the user any more: the last that he hears is what anybody may know. */
-  #end({ user }: Watched, { session, told }: Watch): void {
-    this.#watches.remove(session, user)
-    if (told !== hidden) session.sendSignal(presenceTopic(user), hidden)
+  /** False: he shares nothing with the user, and watches him no more; the last that he hears then is what anybody may know. */
+  async #judge(user: string, watch: Watch): Promise<boolean> {
+    const { session } = watch
+    // A hint that comes meanwhile makes it 0 again.
+    watch.judgedMs = performance.now()
+    try {
+      const judgement = await judgementOf(this.#options.world, session.user, user, watch.via)
+      if (judgement !== undefined) Object.assign(watch, judgement)
+      else if (this.#watches.find(session, user) === watch) {
+        this.#watches.remove(session, user)
+        if (watch.told !== hidden) session.sendSignal(presenceTopic(user), hidden)
+      }
+      return judgement !== undefined
+    } catch (error) {
+      watch.judgedMs = 0
+      throw error
+    }
   }
 }
 
 const payloadOf = (watched: Watched, watch: Watch): string | undefined => (watch.isHidden ? hidden : watched.payload)
+
+function isHardlyLater(before: PresenceValue, { status, last_seen = 0 }: PresenceValue): boolean {
+  return status === 'offline' && before.status === status && Math.abs(last_seen - (before.last_seen ?? 0)) < sameTimeMs
+}

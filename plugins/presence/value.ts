@@ -1,6 +1,6 @@
 /** What a watcher gets to see of a user: whether anything, and what. */
 
-import type { Standing } from '../../broker/device-registry.js'
+import { isOnline, type Standing } from '../../broker/device-registry.js'
 import type { Refusal } from '../../broker/errors.js'
 import type { Directory } from '../../broker/store/store.js'
 import type { ConversationId } from '../../broker/topics.js'
@@ -48,9 +48,8 @@ export async function visibilityOf(world: PresenceWorld, watcher: string, user: 
   return judgement.isHidden ? 'hidden' : 'visible'
 }
 
-/** `isBusy` is asked for when it is not given. */
-export async function presenceOf(world: PresenceWorld, user: string, standing: Standing, isBusy?: boolean): Promise<PresenceValue> {
-  if (standing.devices.length > 0) return (isBusy ?? (await world.isBusy(user))) ? { status: 'online', busy: true } : { status: 'online' }
+export async function presenceOf(world: PresenceWorld, user: string, standing: Standing): Promise<PresenceValue> {
+  if (isOnline(standing)) return (await world.isBusy(user)) ? { status: 'online', busy: true } : { status: 'online' }
   const lastSeen = Math.max(standing.goneTs ?? 0, (await world.sightings.of(user)) ?? 0)
   return lastSeen > 0 ? { status: 'offline', last_seen: lastSeen } : { status: 'offline' }
 }

@@ -3,12 +3,13 @@
 import type { Standing } from '../../broker/device-registry.js'
 import type { Session } from '../../broker/session.js'
 import type { ConversationId } from '../../broker/topics.js'
+import type { PresenceValue } from './value.js'
 
 /** One session that watches one user. */
 export interface Watch {
   readonly session: Session
-  /** What they share. */
-  via: ConversationId
+  /** What they share; undefined: that is still to be found. */
+  via: ConversationId | undefined
   /** The user has blocked the watcher, who sees him offline. */
   isHidden: boolean
   /** When `via` and `isHidden` were found, monotonic; 0: they may be wrong now. */
@@ -23,9 +24,11 @@ export interface Watched {
   readonly watches: Map<Session, Watch>
   /** What was known last; undefined: nothing yet. */
   standing: Standing | undefined
-  /** undefined: to be read. */
-  isBusy: boolean | undefined
-  /** What those see who may, of that standing; undefined: to be made. */
+  /** Times that somebody has told that the value may be another one. */
+  changes: number
+  /** What those see who may, of that standing; undefined: to be found. */
+  value: PresenceValue | undefined
+  /** The same as it is sent, of the last value that was found. */
   payload: string | undefined
 }
 
@@ -66,7 +69,7 @@ export class Watches {
   add(user: string, watch: Watch): void {
     let watched = this.#watched.get(user)
     if (watched === undefined) {
-      watched = { user, watches: new Map(), standing: undefined, isBusy: undefined, payload: undefined }
+      watched = { user, watches: new Map(), standing: undefined, changes: 0, value: undefined, payload: undefined }
       this.#watched.set(user, watched)
     }
     const users = this.#bySession.get(watch.session)
