@@ -6,7 +6,7 @@ import type { RedisConnection } from './connect.js'
 
 export const beatMs = 1_000
 /** A node that has not beaten for so long is dead. */
-export const leaseMs = 7_000
+const leaseMs = 7_000
 /**
  * Time for all nodes to join again after Redis has lost what it knew: a connection comes back within 2 s, and beats at once. Until then nobody
  * is known to be dead.
