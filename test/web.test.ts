@@ -31,7 +31,7 @@ const launch = (): Promise<Browser> => {
   browser ??= chromium.launch({ executablePath: executablePath as string, headless: true, args: flags })
   return browser
 }
-// Twelve scenes with a server each take longer than tap's default allows a file.
+// More than a dozen scenes with a server each take longer than tap's default allows a file.
 t.setTimeout(300_000)
 t.teardown(async () => (await browser)?.close())
 
@@ -48,7 +48,7 @@ class Stage {
 
   static async open(t: Test): Promise<Stage> {
     const dataDir = t.testdir()
-    const server = await createServer({ mqttPort: 0, httpPort: 0, dataDir, logLevel: 'silent', jwtSecret })
+    const server = await createServer({ mqttPort: 0, httpPort: 0, dataDir, logLevel: 'silent', jwtSecret, presenceGraceMs: 100 })
     const stage = new Stage(server, dataDir)
     t.teardown(async () => {
       for (const context of stage.#contexts) await context.close()
@@ -330,7 +330,7 @@ if (executablePath === undefined) {
     await says(bob.page, 'hi')
     await opens(alice.page, 'bob')
     await shows(alice.page, ['hi'])
-    t.equal(await subtitle.textContent(), '', 'nobody is heard before there is a conversation')
+    t.notMatch(await subtitle.textContent(), 'writing', 'nobody is heard before there is a conversation')
     await draft.pressSequentially('how')
     await subtitle.getByText('writing …', { exact: true }).waitFor()
     await preview('bob').getByText('writing …', { exact: true }).waitFor()
@@ -340,7 +340,7 @@ if (executablePath === undefined) {
     await subtitle.getByText('writing …', { exact: true }).waitFor()
     await says(bob.page, 'how are you?')
     await shows(alice.page, ['hi', 'how are you?'])
-    await eventually(async () => (await subtitle.textContent()) === '', { timeoutMs: waitMs })
+    await subtitle.getByText('online', { exact: true }).waitFor()
 
     await stage.call('alice', 'group.create', { group: 'lunch', name: 'Lunch', members: ['bob', 'carol'] })
     for (const { page } of [alice, bob, carol]) await choose(page, 'Lunch')
@@ -351,6 +351,25 @@ if (executablePath === undefined) {
     await choose(bob.page, 'alice')
     await subtitle.getByText('carol is writing …', { exact: true }).waitFor()
     clean(t, [alice, bob, carol])
+  })
+
+  t.test('who is there is seen, and who is busy, and when he has gone', async (t) => {
+    const stage = await Stage.open(t)
+    const alice = await stage.signedIn('alice')
+    const phone = await stage.phone(t, 'bob')
+    await phone.publishAsync('u/alice/msg', 'hi', { qos: 1 })
+    const dot = (state: string) => alice.page.locator(`.conversation-item .avatar[data-dot=${state}]`)
+    await dot('online').waitFor()
+    await choose(alice.page, 'bob')
+    const subtitle = (text: string | RegExp) => alice.page.locator('#subtitle', { hasText: text }).waitFor()
+    await subtitle('online')
+    await stage.call('bob', 'profile.update', { status: 'busy' })
+    await dot('busy').waitFor()
+    await subtitle('busy')
+    await phone.endAsync()
+    await subtitle(/^last seen /)
+    t.equal(await dot('busy').count(), 0)
+    clean(t, [alice])
   })
 
   t.test('a voice message is recorded, sent and played; one that is cancelled is not', async (t) => {

@@ -7,6 +7,7 @@ import type { Credentials } from './credentials.js'
 import { createGroupCalls, type GroupCalls } from './group-calls.js'
 import { MediaLinks, upload, uploadVoice } from './media.js'
 import { createOutbox, type Outbox } from './outbox.js'
+import { Presences } from './presence.js'
 import {
   type Ack,
   type Address,
@@ -20,11 +21,14 @@ import {
   idOf,
   type Message,
   messageTopic,
+  type PresenceSignal,
+  presenceTopic,
   randomName,
   readTopic,
   type SyncPage,
   type TypingSignal,
   typingTopic,
+  userOfPresence,
 } from './protocol.js'
 import type { VoiceRecord } from './recorder.js'
 import { type Conversation, type Pending, Store } from './store.js'
@@ -55,6 +59,7 @@ export class ChatClient {
   readonly groups: GroupCalls
   readonly media: MediaLinks
   readonly writers: Writers
+  readonly presences: Presences
   readonly typing: OwnTyping
   readonly #connection: Connection
   readonly #listener: ChatListener
@@ -77,6 +82,7 @@ export class ChatClient {
       received: (kind, payload, topic) => this.#received(kind, payload, topic),
     })
     this.writers = new Writers(listener.changed)
+    this.presences = new Presences((user) => this.#connection.subscribe(presenceTopic(user)), listener.changed)
     this.typing = new OwnTyping((conv, on) => {
       // Nobody hears it where nothing was said yet.
       if (this.store.ensure(conv).head > 0) this.#connection.signal(typingTopic(conv), { on })
@@ -180,6 +186,7 @@ export class ChatClient {
   #linkChanged(state: LinkState): void {
     this.#listener.linkChanged(state)
     this.writers.clear()
+    this.presences.clear()
     if (state.kind !== 'online') return
     this.#connection.subscribe(groupTypingFilter)
     for (const pending of this.store.pending.values()) if (pending.state === 'sending') this.#transmit(pending)
@@ -187,8 +194,9 @@ export class ChatClient {
     void this.#refresh()
   }
 
-  #received(kind: 'ack' | 'event' | 'message' | 'typing', payload: unknown, topic: string): void {
+  #received(kind: 'ack' | 'event' | 'message' | 'typing' | 'presence', payload: unknown, topic: string): void {
     if (kind === 'ack') this.#acknowledged(payload as Ack)
+    else if (kind === 'presence') this.presences.heard(userOfPresence(topic), payload as PresenceSignal)
     else if (kind === 'typing') this.writers.heard(conversationOfTyping(topic, (payload as TypingSignal).from), payload as TypingSignal)
     else if (kind === 'event') this.#applyEvent(payload as Event)
     else this.#applyLive(payload as Message)
@@ -197,6 +205,7 @@ export class ChatClient {
   #applyLive(message: Message): void {
     const conv = conversationOf(message, this.me)
     if (!this.store.add(conv, message)) return
+    this.presences.wants(conv)
     this.writers.heard(conv, { from: message.from, on: false })
     if (message.from !== this.me) this.#listener.arrived(conv, message)
     this.#watchGap(conv)
@@ -211,6 +220,7 @@ export class ChatClient {
     } else {
       this.store.pending.delete(pending.id)
       this.store.add(conv, { seq, ts, from: this.me, id: pending.id, ...contentOf(pending) })
+      this.presences.wants(conv)
       this.#watchGap(conv)
     }
     this.#pendingChanged()
@@ -247,6 +257,7 @@ export class ChatClient {
       for (const summary of summaries) this.#applySummary(summary)
       const behind = await this.#sync()
       if (behind) for (const summary of await this.#list()) this.store.ensure(summary.conv).reset(summary)
+      for (const { conv, head } of this.store.newestFirst) if (head > 0) this.presences.wants(conv)
       this.isListed = true
       this.store.changed()
       void this.groups.loadNames()

@@ -18,7 +18,7 @@ export type LinkState =
 export interface ConnectionListener {
   linkChanged(state: LinkState): void
   /** `payload` is what JSON.parse gave. */
-  received(kind: 'ack' | 'event' | 'message' | 'typing', payload: unknown, topic: string): void
+  received(kind: 'ack' | 'event' | 'message' | 'typing' | 'presence', payload: unknown, topic: string): void
 }
 
 /** A call that the server refused, or that got no answer. */

@@ -5,6 +5,7 @@ import { avatar, byId, reconcile } from './dom.js'
 import { fold } from './fold.js'
 import { titleOf } from './list-view.js'
 import { logItems } from './message-view.js'
+import { dotOf, presenceLine } from './presence.js'
 import { type Address, idOf, isGroup, sentence } from './protocol.js'
 import { keepPlace } from './reading-place.js'
 import type { Conversation } from './store.js'
@@ -71,13 +72,15 @@ export function createConversationView(leave: () => void): ConversationView {
     }
   }
 
-  function renderBar(conversation: Conversation, { me, writers }: ChatClient): void {
+  function renderBar(conversation: Conversation, { me, writers, presences }: ChatClient): void {
     const { conv } = conversation
-    byId('title-avatar', 'span').replaceChildren(avatar(isGroup(conv) ? conv : idOf(conv), isGroup(conv) ? 'group' : 'user'))
+    byId('title-avatar', 'span').replaceChildren(
+      avatar(isGroup(conv) ? conv : idOf(conv), isGroup(conv) ? 'group' : 'user', dotOf(presences.of(conv))),
+    )
     byId('title', 'h2').textContent = titleOf(conversation, me)
     const writing = writingLine(writers.in(conv), isGroup(conv))
     const subtitle = byId('subtitle', 'span')
-    subtitle.textContent = writing || (isGroup(conv) ? `Group · ${idOf(conv)}` : '')
+    subtitle.textContent = writing || (isGroup(conv) ? `Group · ${idOf(conv)}` : presenceLine(presences.of(conv)))
     subtitle.classList.toggle('writing', writing !== '')
     byId('show-members', 'button').hidden = !isGroup(conv) || !conversation.isMember
     composer.hidden = !conversation.isMember

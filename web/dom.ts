@@ -78,10 +78,10 @@ export function reconcile(parent: HTMLElement, items: readonly Item[]): void {
 
 const hues = 8
 
-/** A coloured disc with the first letter; the same name always has the same colour. */
-export function avatar(name: string, kind: 'user' | 'group'): HTMLElement {
+/** A coloured disc with the first letter; the same name always has the same colour. `dot`: what a mark at its edge says. */
+export function avatar(name: string, kind: 'user' | 'group', dot?: string): HTMLElement {
   let hash = 0
   for (const letter of name) hash = (hash * 31 + (letter.codePointAt(0) ?? 0)) >>> 0
   const content = kind === 'group' ? icon('group') : ([...name][0] ?? '?').toUpperCase()
-  return el('span', { class: `avatar hue-${hash % hues}`, 'aria-hidden': 'true' }, content)
+  return el('span', { class: `avatar hue-${hash % hues}`, 'aria-hidden': 'true', 'data-dot': dot }, content)
 }

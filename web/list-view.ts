@@ -3,6 +3,7 @@ import type { ChatClient } from './chat-client.js'
 import { ageOf } from './clock.js'
 import { avatar, byId, el, type Item, reconcile } from './dom.js'
 import { previewOf } from './fold.js'
+import { dotOf } from './presence.js'
 import { type Address, idOf, isGroup } from './protocol.js'
 import type { Conversation } from './store.js'
 import { writingLine } from './typing.js'
@@ -31,17 +32,23 @@ export function createListView(choose: (conv: Address) => void): ListView {
 export const titleOf = (conversation: Conversation, me: string): string =>
   conversation.conv === `u/${me}` ? 'Notes to yourself' : conversation.title
 
-function itemOf(conversation: Conversation, { me, store, writers }: ChatClient, isOpen: boolean, choose: (conv: Address) => void): Item {
+function itemOf(
+  conversation: Conversation,
+  { me, store, writers, presences }: ChatClient,
+  isOpen: boolean,
+  choose: (conv: Address) => void,
+): Item {
   const { conv, last, unread } = conversation
   const waiting = store.pendingOf(conv).at(-1)
   const preview = waiting === undefined ? (last === undefined ? 'No messages yet' : previewOf(last, me)) : `You: ${waiting.body}`
   const writing = writingLine(writers.in(conv), isGroup(conv))
+  const dot = dotOf(presences.of(conv))
   const hasFailed = waiting?.state === 'failed'
   const title = titleOf(conversation, me)
   const age = last === undefined ? '' : ageOf(last.ts)
   return {
     key: conv,
-    signature: JSON.stringify([title, preview, age, unread, isOpen, hasFailed, writing]),
+    signature: JSON.stringify([title, preview, age, unread, isOpen, hasFailed, writing, dot]),
     build: () =>
       el(
         'li',
@@ -55,7 +62,8 @@ function itemOf(conversation: Conversation, { me, store, writers }: ChatClient, 
             'aria-current': isOpen ? 'true' : undefined,
             onclick: () => choose(conv),
           },
-          avatar(isGroup(conv) ? conv : idOf(conv), isGroup(conv) ? 'group' : 'user'),
+          avatar(isGroup(conv) ? conv : idOf(conv), isGroup(conv) ? 'group' : 'user', dot),
+          dot && el('span', { class: 'visually-hidden' }, `${dot} `),
           el('span', { class: 'title' }, title),
           el('span', { class: 'age' }, age),
           el(

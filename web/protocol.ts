@@ -75,6 +75,13 @@ export interface TypingSignal {
   on: boolean
 }
 
+export interface PresenceSignal {
+  status: 'online' | 'offline'
+  busy?: true
+  /** In ms; not there when it is not known. */
+  last_seen?: number
+}
+
 export type Event =
   | { type: 'read'; conv: Address; seq: number }
   | { type: 'receipt'; conv: Address; user: string; delivered?: number; read?: number }
@@ -95,14 +102,18 @@ export const readTopic = (conv: Address): string => `${conv}/read`
 export const typingTopic = (conv: Address): string => `${conv}/typing`
 /** Of all groups that one is in. */
 export const groupTypingFilter = 'g/+/typing'
+export const presenceTopic = (peer: string): string => `${userAddress(peer)}/presence`
+/** Whose presence is told on this topic. */
+export const userOfPresence = (topic: string): string => topic.split('/')[1] ?? ''
 export const methodTopic = (method: string): string => `rpc/${method}`
 
 /** What a received topic carries for `me`; undefined for what the page does not know. */
-export function kindOf(topic: string, me: string): 'ack' | 'event' | 'rpc' | 'message' | 'typing' | undefined {
+export function kindOf(topic: string, me: string): 'ack' | 'event' | 'rpc' | 'message' | 'typing' | 'presence' | undefined {
   if (topic === `u/${me}/ack`) return 'ack'
   if (topic === `u/${me}/event`) return 'event'
   if (topic === `u/${me}/rpc`) return 'rpc'
   if (topic === typingTopic(userAddress(me)) || /^g\/[^/]+\/typing$/.test(topic)) return 'typing'
+  if (/^u\/[^/]+\/presence$/.test(topic)) return 'presence'
   return topic === `u/${me}/msg` || /^g\/[^/]+\/msg$/.test(topic) ? 'message' : undefined
 }
 
