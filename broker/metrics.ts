@@ -33,7 +33,7 @@ export function createMetrics() {
       failed: sends.labels('failed'),
     },
     connections: { tcp: connections.labels('tcp'), tls: connections.labels('tls'), ws: connections.labels('ws') },
-    delivered: new Counter({ name: 'parley_deliveries_total', help: 'Messages offered to live sessions', registers }),
+    delivered: countedOften({ name: 'parley_deliveries_total', help: 'Messages offered to live sessions', registers }),
     replayed: new Counter({ name: 'parley_replayed_total', help: 'Messages sent from the log to sessions that were behind', registers }),
     refusedConnects: new Counter({ name: 'parley_connects_refused_total', help: 'Connects refused', labelNames: ['reason'], registers }),
     violations: new Counter({ name: 'parley_protocol_violations_total', help: 'Connections closed for a protocol violation', registers }),
@@ -90,6 +90,25 @@ export function createMetrics() {
         const seconds = (): number => certificateExpiresMs() / 1000
         gauge('parley_certificate_expires_timestamp_seconds', 'When the TLS certificate in use expires, as Unix time', seconds)
       }
+    },
+  }
+}
+
+/** A counter for the way of every message: a plain number, until somebody asks. */
+function countedOften({ name, help, registers }: { name: string; help: string; registers: Registry[] }): { inc(by: number): void } {
+  let since = 0
+  new Counter({
+    name,
+    help,
+    registers,
+    collect() {
+      this.inc(since)
+      since = 0
+    },
+  })
+  return {
+    inc(by) {
+      since += by
     },
   }
 }

@@ -24,6 +24,34 @@ export const groupConversation = (group: string): ConversationId => `g/${group}`
 export const isGroup = (conv: ConversationId): boolean => conv.charCodeAt(0) === 103 // 'g'
 export const groupOf = (conv: ConversationId): string => conv.slice(2)
 
+/**
+ * What is derived from a conversation or a user again and again: to look it up costs half of putting a short text together, and of what
+ * was looked up the hash is known. Emptied when full.
+ */
+class Derived<Value> {
+  readonly #known = new Map<string, Value>()
+  readonly #derive: (text: string) => Value
+
+  constructor(derive: (text: string) => Value) {
+    this.#derive = derive
+  }
+
+  of(text: string): Value {
+    const known = this.#known.get(text)
+    if (known !== undefined) return known
+    const value = this.#derive(text)
+    if (this.#known.size >= derivedMax) this.#known.clear()
+    this.#known.set(text, value)
+    return value
+  }
+}
+
+const derivedMax = 50_000
+/** In one piece, as no concatenation is. */
+const flat = (text: string): string => Buffer.from(text, 'latin1').toString('latin1')
+const knownUsers = new Derived((conv) => usersOf(conv))
+const userTexts = new Derived((user) => ({ address: flat(`u/${user}`), message: flat(`u/${user}/msg`), ack: flat(`u/${user}/ack`) }))
+
 /** The two users of a direct conversation, in canonical order (equal for a note to oneself). */
 export function usersOf(conv: ConversationId): [string, string] {
   const slash = conv.indexOf('/', 2)
@@ -32,11 +60,11 @@ export function usersOf(conv: ConversationId): [string, string] {
 
 /** The other user of a direct conversation of `me`; `me` for a note to oneself. */
 export function peerOf(conv: ConversationId, me: string): string {
-  const isFirst = conv.startsWith(me, 2) && conv.charCodeAt(2 + me.length) === 47 // '/'
-  return isFirst ? conv.slice(3 + me.length) : conv.slice(2, -1 - me.length)
+  const [first, second] = knownUsers.of(conv)
+  return first === me ? second : first
 }
 
-export const addressOf = (conv: ConversationId, me: string): Address => (isGroup(conv) ? conv : `u/${peerOf(conv, me)}`)
+export const addressOf = (conv: ConversationId, me: string): Address => (isGroup(conv) ? conv : userTexts.of(peerOf(conv, me)).address)
 
 /** `u/bob` as alice sees it → `u/alice/bob`; undefined when it is not an address. */
 export function conversationOf(address: string, me: string): ConversationId | undefined {
@@ -48,8 +76,8 @@ export function conversationOf(address: string, me: string): ConversationId | un
 }
 
 /** The topic on which a session of `user` receives the messages of `conv`. */
-export const deliveryTopic = (conv: ConversationId, user: string): string => (isGroup(conv) ? `${conv}/msg` : `u/${user}/msg`)
-export const ackTopic = (user: string): string => `u/${user}/ack`
+export const deliveryTopic = (conv: ConversationId, user: string): string => (isGroup(conv) ? `${conv}/msg` : userTexts.of(user).message)
+export const ackTopic = (user: string): string => userTexts.of(user).ack
 export const eventTopic = (user: string): string => `u/${user}/event`
 /** On which a session of `user` hears who is writing in `conv`. */
 export const typingTopic = (conv: ConversationId, user: string): string => (isGroup(conv) ? `${conv}/typing` : `u/${user}/typing`)
