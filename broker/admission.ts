@@ -12,9 +12,9 @@ import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 import type { PluginHost } from './plugin-host.js'
 import type { MakeRoom } from './session-limit.js'
-import type { Store } from './store/store.js'
+import { type Store, StoreUnavailable } from './store/store.js'
 import { idRule, isId, unnamedDevice } from './topics.js'
-import { within } from './within.js'
+import { LateError, within } from './within.js'
 
 /** CONNACK codes [MQTT-3.2.2.3]. */
 const welcome = 0
@@ -109,6 +109,10 @@ export function createAdmission(world: AdmissionWorld) {
       return await admit(connection, password)
     } catch (error) {
       if (connection.isClosed) return unanswered
+      if (error instanceof StoreUnavailable || error instanceof LateError) {
+        logger.warn({ err: error, ...connection.description() }, 'a connect had to be turned away: the store does not answer')
+        return refused(connection, unanswered, 'store')
+      }
       logger.error({ err: error, ...connection.description() }, 'a connect could not be handled')
       return refused(connection, unanswered, 'fault')
     }

@@ -1,7 +1,12 @@
+/** What was waited for did not come in time. */
+export class LateError extends Error {
+  override name = 'LateError'
+}
+
 /** Bounds a wait. What was waited for goes on, and nobody hears of it. */
 export function within<Value>(ms: number, work: Promise<Value>): Promise<Value> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
+    const timer = setTimeout(() => reject(new LateError(`no answer within ${ms} ms`)), ms)
     work.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }

@@ -1,5 +1,6 @@
 /** The bus over a real Redis: what one node says the others hear, in order; what is not signed by a node of the store nobody hears. */
 import { randomBytes } from 'node:crypto'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { createLogger } from '../broker/logger.js'
 import { RedisBus } from '../broker/redis/redis-bus.js'
@@ -11,8 +12,14 @@ const key = randomBytes(32)
 const redis = (await startRedis(t)) as TestRedis
 if (redis === undefined) process.exit(0)
 
-async function openBus(t: Test, prefix: string, nodeId: string, itsKey = key): Promise<{ bus: RedisBus; heard: string[] }> {
-  const bus = await RedisBus.open({ url: redis.url, prefix, nodeId, key: itsKey, logger })
+async function openBus(
+  t: Test,
+  prefix: string,
+  nodeId: string,
+  itsKey = key,
+  url = redis.url,
+): Promise<{ bus: RedisBus; heard: string[] }> {
+  const bus = await RedisBus.open({ url, prefix, nodeId, key: itsKey, logger })
   t.teardown(() => bus.close())
   const heard: string[] = []
   bus.on('greeting', (message, node) => void heard.push(`${node.replace(/-[0-9a-f]{8}$/, '')}: ${message}`))
@@ -50,6 +57,44 @@ t.test('what was not signed with the key of the store is not heard, and breaks n
   a.bus.publish('greeting', Buffer.from('true'))
   await eventually(() => b.heard.length > 0)
   t.same(b.heard, ['a: true'])
+})
+
+t.test('a link that breaks while it subscribes anew ends nothing, and the next one is heard', async (t) => {
+  let left = 0
+  let broken = 0
+  const front = createServer((client) => {
+    const server = connect(redis.port, '127.0.0.1')
+    client.on('data', (chunk) => {
+      if (left > 0 && chunk.toString('latin1').toLowerCase().includes('$9\r\nsubscribe')) {
+        left--
+        broken++
+        client.destroy()
+      } else server.write(chunk)
+    })
+    server.on('data', (chunk) => client.write(chunk))
+    for (const [socket, other] of [
+      [client, server],
+      [server, client],
+    ] as const)
+      socket.on('error', () => socket.destroy()).on('close', () => other.destroy())
+  })
+  await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => front.close())
+  const prefix = newPrefix()
+  const [a, b] = [
+    await openBus(t, prefix, 'a'),
+    await openBus(t, prefix, 'b', key, `redis://127.0.0.1:${(front.address() as AddressInfo).port}`),
+  ]
+  left = 2
+  await redis.command('client', 'kill', 'type', 'pubsub')
+  await eventually(() => broken === 2, { timeoutMs: 15_000 })
+  await eventually(
+    () => {
+      a.bus.publish('greeting', Buffer.from('again'))
+      return b.heard.includes('a: again')
+    },
+    { timeoutMs: 15_000, everyMs: 50 },
+  )
 })
 
 t.test('a bus whose subscriptions are cut, or whose Redis is killed, is down for a while and then heard again', async (t) => {

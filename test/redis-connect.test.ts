@@ -6,6 +6,7 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import type { Logger } from '../broker/logger.js'
 import { connectRedis, type RedisConnection } from '../broker/redis/connect.js'
+import { keepSubscribed } from '../broker/redis/keep-subscribed.js'
 import { faultsOfRedisUrl, parseRedisUrl } from '../broker/redis/redis-url.js'
 import { makeCertificate, writeCertificate } from '../loadtest/peers/certificate.js'
 import { eventually } from './helper/eventually.js'
@@ -40,7 +41,7 @@ async function listenTo(t: Test, url: string): Promise<{ subscriber: RedisConnec
   const subscriber = await open(t, url)
   const heard: string[] = []
   subscriber.on('message', (_channel: string, message: string) => heard.push(message))
-  await subscriber.subscribe('news')
+  await keepSubscribed(subscriber, 'news')
   return { subscriber, heard }
 }
 

@@ -1,7 +1,7 @@
 /**
  * Connections to Redis, of which a caller opens one for commands and one for subscriptions. While Redis is away a command
- * rejects, at once or within `answerMs`; nothing is queued and nothing sent twice. The connection comes back by itself,
- * for ever, with what was subscribed to, and a link on which nothing comes any more is broken and made anew. One line is
+ * rejects, at once or within `answerMs`; nothing is queued and nothing sent twice. The connection comes back by itself, for ever, and a
+ * link on which nothing comes any more is broken and made anew; subscriptions are kept by `keepSubscribed`. One line is
  * logged when it goes and one when it is back. Nothing of user or password is logged or thrown.
  */
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
@@ -82,6 +82,7 @@ function toServer(address: RedisAddress, name: string): Redis {
     ...where,
     db,
     enableOfflineQueue: false,
+    autoResubscribe: false,
     retryStrategy: retryMs,
     // A master that has become a replica: ask again who the master is.
     reconnectOnError: ({ message }) => message.startsWith('READONLY'),

@@ -9,6 +9,7 @@ import mqemitterRedis from 'mqemitter-redis'
 import type { Logger } from '../logger.js'
 import { decodePacket, encodePacket, type OpenPacket } from '../store/open-packet.js'
 import type { RedisConnection } from './connect.js'
+import { keepSubscribed } from './keep-subscribed.js'
 
 export interface OpenEmitterOptions {
   /** Of this process. */
@@ -52,6 +53,7 @@ export class OpenEmitter {
     await new Promise<void>((resolve) => {
       this.#carrier.on(this.#options.channel, (message, done) => this.#hear(message as Carried, done), resolve)
     })
+    await keepSubscribed(this.#options.subscriber, this.#options.channel)
   }
 
   get current(): number {

@@ -13,6 +13,7 @@ import { decodePacket, encodePacket, type OpenPacket } from '../store/open-packe
 import type { OpenClient, OpenSubscription, OpenTopicsGuards, OpenTopicsState } from '../store/open-topics-persistence.js'
 import type { RedisConnection } from './connect.js'
 import { hashEntries } from './hash-entries.js'
+import { keepSubscribed } from './keep-subscribed.js'
 import { OpenQueues } from './open-queues.js'
 import { OpenWills } from './open-wills.js'
 import { topicMatches } from './topic-matches.js'
@@ -98,8 +99,7 @@ export class RedisOpenTopics extends MemoryPersistence implements OpenTopicsStat
     subscriber.on('messageBuffer', (channel: Buffer, message: Buffer) => {
       if (channel.toString() === changes) this.#heard(parseChange(message))
     })
-    await subscriber.subscribe(changes)
-    subscriber.on('ready', () => this.#quietly(this.#readAll()))
+    await keepSubscribed(subscriber, changes, () => this.#quietly(this.#readAll()))
     await this.#readAll()
     await this.#wills.start(this.#node)
   }

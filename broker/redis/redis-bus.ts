@@ -7,6 +7,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Bus, BusHandler } from '../bus.js'
 import type { Logger } from '../logger.js'
 import { connectRedis, type RedisConnection } from './connect.js'
+import { keepSubscribed } from './keep-subscribed.js'
 
 export interface RedisBusOptions {
   url: string
@@ -48,7 +49,7 @@ export class RedisBus implements Bus {
     try {
       const subscriber = await connectRedis({ url, logger, name: 'bus-subscribe' })
       const bus = new RedisBus(options, publisher, subscriber)
-      await subscriber.subscribe(bus.#channel)
+      await keepSubscribed(subscriber, bus.#channel)
       return bus
     } catch (error) {
       publisher.disconnect()
