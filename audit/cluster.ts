@@ -12,6 +12,7 @@ import { createGate, type Gate } from './gate.js'
 import { nodeSettings, ownCli } from './node-settings.js'
 import { ServerProcess } from './server-process.js'
 import { createRedis, createStore } from './service.js'
+import { createTurnstile } from './turnstile.js'
 
 export interface ClusterOptions extends Omit<EmbeddedOptions, 'events'> {
   nodes: number
@@ -21,14 +22,16 @@ export interface ClusterOptions extends Omit<EmbeddedOptions, 'events'> {
 export async function createCluster(options: ClusterOptions): Promise<(events: DeploymentEvents) => Deployment> {
   const { dir, cli = ownCli, settings = {} } = options
   const [redis, store] = [await createRedis(), await createStore(join(dir, 'store'))]
+  const turnstile = store.needsTurns ? await createTurnstile(store.port) : undefined
   const gates: Gate[] = []
   const close = async (): Promise<void> => {
-    await Promise.all([...gates.map((gate) => gate.close()), redis.kill(), store.kill()])
+    await Promise.all([...gates.map((gate) => gate.close()), turnstile?.close(), redis.kill(), store.kill()])
     await rm(dir, { recursive: true, force: true })
   }
   try {
     await Promise.all([redis.start(), store.start()])
-    for (let node = 0; node < options.nodes; node++) gates.push(await createGate(redis.port), await createGate(store.port))
+    const storePort = turnstile?.port ?? store.port
+    for (let node = 0; node < options.nodes; node++) gates.push(await createGate(redis.port), await createGate(storePort))
   } catch (error) {
     await close()
     throw error

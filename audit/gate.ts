@@ -8,6 +8,7 @@ import { type Harm, listen, portOf, TcpLink } from './tcp-link.js'
 export interface Gate {
   readonly port: number
   cutOff(): void
+  /** By so much for there and back. */
   slowDown(ms: number): void
   /** What was cut off is closed now, so that both ends begin anew. */
   heal(): void
@@ -29,7 +30,7 @@ export async function createGate(servicePort: number): Promise<Gate> {
   return {
     port: portOf(server),
     cutOff: () => harmAll({ kind: 'silence' }),
-    slowDown: (ms) => harmAll({ kind: 'delay', ms }),
+    slowDown: (ms) => harmAll({ kind: 'delay', ms: ms / 2 }),
     heal() {
       harm = undefined
       for (const link of links) link.heal()

@@ -21,6 +21,8 @@ export interface ServiceOptions {
   program: string
   args: readonly string[]
   port: number
+  /** One command at a time is all that may be asked of it. */
+  needsTurns?: boolean
 }
 
 export class Service {
@@ -36,6 +38,10 @@ export class Service {
 
   get name(): string {
     return this.#options.name
+  }
+
+  get needsTurns(): boolean {
+    return this.#options.needsTurns ?? false
   }
 
   /** 0 while it does not run. */
@@ -117,15 +123,15 @@ export async function createStore(dir: string): Promise<Service> {
   if (program === undefined) throw new OperatorError('a cluster needs mongod, or ferretdb in version 1, in the PATH')
   mkdirSync(dir, { recursive: true })
   const port = await freePort()
-  const args =
-    basename(program) === 'mongod'
-      ? ['--dbpath', dir, '--port', String(port), '--bind_ip', '127.0.0.1']
-      : [
-          // What a process has written survives its kill -9, synchronised or not; FerretDB takes four times as much without.
-          ...['--handler=sqlite', `--sqlite-url=file:${dir}/?_pragma=synchronous(off)`, `--listen-addr=127.0.0.1:${port}`],
-          ...['--debug-addr=-', '--telemetry=disable', `--state-dir=${dir}`, '--log-level=error'],
-        ]
-  return new Service({ name: 'store', program, args, port })
+  const common = { name: 'store', program, port }
+  if (basename(program) === 'mongod')
+    return new Service({ ...common, args: ['--dbpath', dir, '--port', String(port), '--bind_ip', '127.0.0.1'] })
+  const args = [
+    // What a process has written survives its kill -9, synchronised or not; FerretDB takes four times as much without.
+    ...['--handler=sqlite', `--sqlite-url=file:${dir}/?_pragma=synchronous(off)`, `--listen-addr=127.0.0.1:${port}`],
+    ...['--debug-addr=-', '--telemetry=disable', `--state-dir=${dir}`, '--log-level=error'],
+  ]
+  return new Service({ ...common, args, needsTurns: true })
 }
 
 function findProgram(...names: string[]): string | undefined {

@@ -4,23 +4,20 @@
  */
 
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import t, { type Test } from 'tap'
-import { check } from '../audit/checker.js'
+import t from 'tap'
 import type { Deployment, DeploymentEvents } from '../audit/deployment.js'
 import { createEmbedded } from '../audit/embedded.js'
 import { type FaultKind, faultKinds, kinds } from '../audit/faults.js'
 import { type History, readHistory } from '../audit/history.js'
-import { silent } from '../audit/live.js'
-import { type RunOptions, runAudit } from '../audit/run.js'
+import type { RunOptions } from '../audit/run.js'
 import { ServerProcess } from '../audit/server-process.js'
-import type { Verdict, Wrong } from '../audit/verdict.js'
 import { newSeed } from './contract/entries.js'
-import { buildMutant, type Mutation, mutations } from './helper/mutations.js'
+import { audit, type Find, findsAll, folder } from './helper/audited.js'
+import { buildMutant, mutations } from './helper/mutations.js'
 
 const seed = newSeed()
 t.comment(`PARLEY_TEST_SEED=${seed}`)
@@ -33,31 +30,6 @@ t.jobs = 2
 const fuzzedMbMax = 400
 
 const small: RunOptions = { seed, minutes: 0.06, users: 24, rate: 300, faults: [], serverEveryMs: 1_200, healMsMax: 4_000 }
-
-/** A folder outside of the project: a data directory may be mounted in it. */
-function folder(t: Test): string {
-  const dir = mkdtempSync(join(tmpdir(), 'parley-audit-test-'))
-  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
-  return dir
-}
-
-type Deploy = (events: DeploymentEvents, dir: string) => Deployment
-
-async function audit(t: Test, options: RunOptions, deploy: Deploy): Promise<{ history: History; verdict: Verdict }> {
-  const dir = folder(t)
-  const file = join(dir, 'history.jsonl')
-  await runAudit(options, { file, live: silent, deploy: (events) => deploy(events, join(dir, 'deployment')) })
-  const history = await readHistory(file)
-  const verdict = check(history)
-  t.comment(`${verdict.sent} sent, ${verdict.delivered} delivered, wrong: ${JSON.stringify(verdict.wrong)}`)
-  for (const { wrong, text } of verdict.violations.slice(0, 5)) t.comment(`${wrong}: ${text}`)
-  return { history, verdict }
-}
-
-const mutant =
-  (t: Test, broken: readonly Mutation[], settings: Record<string, string> = {}) =>
-  (events: DeploymentEvents, dir: string): Deployment =>
-    createEmbedded({ dir, events, settings, cli: buildMutant(broken, folder(t)) })
 
 function stockAedes(events: DeploymentEvents): Deployment {
   const program = fileURLToPath(new URL('./helper/aedes-subject.js', import.meta.url))
@@ -75,22 +47,14 @@ function stockAedes(events: DeploymentEvents): Deployment {
   }
 }
 
-type Find = [mutation: Mutation, ...wrongs: Wrong[]]
-
-/** Servers that are broken in ways that the verdict tells apart: each is found, as one of the wrongs that are named with it. */
-function finds(broken: Find[], options: Partial<RunOptions>, settings?: Record<string, string>): void {
-  const mutated = broken.map(([mutation]) => mutation)
-  t.test(`found: a server that ${mutated.map(({ title }) => title).join(', and ')}`, { buffered: true }, async (t) => {
-    const { history, verdict } = await audit(t, { ...small, ...options }, mutant(t, mutated, settings))
-    const [skipped] = history.run.skipped
-    if (skipped !== undefined) return t.comment(`${skipped.kind} cannot be done here: ${skipped.why}`)
-    for (const [{ title }, ...wrongs] of broken) {
-      const count = wrongs.reduce((sum, wrong) => sum + verdict.wrong[wrong], 0)
-      t.ok(count > 0, `${title}: ${count} × ${wrongs.join(' or ')}`)
-      t.ok(verdict.violations.some(({ wrong }) => wrongs.includes(wrong)))
-    }
-  })
-}
+/** Servers that are broken in ways that the verdict tells apart. */
+const finds = (broken: readonly Find[], options: Partial<RunOptions>, settings?: Record<string, string>): void =>
+  findsAll(
+    t,
+    broken,
+    { ...small, ...options },
+    async (dir, cli) => (events) => createEmbedded({ dir, events, cli, ...(settings && { settings }) }),
+  )
 
 const { ackBeforeAppend, ackBeforeWrite, failureTakenAsDone, cursorBeforePuback, noDedup, noMembership } = mutations
 const { noAuthor, noBlocks, noDismissal, noHandler, noSecondStart, noTakeover, caughtUpTooEarly } = mutations
@@ -120,19 +84,19 @@ finds(
 finds([[caughtUpTooEarly, 'lost', 'gaps']], { faults: ['freeze', 'away', 'withhold'] }, { PARLEY_WINDOW: '4' })
 
 t.test('found: stock Aedes loses messages by kill -9', { buffered: true }, async (t) => {
-  const { wrong } = (await audit(t, { ...small, faults: ['kill'] }, stockAedes)).verdict
+  const { wrong } = (await audit(t, { ...small, faults: ['kill'] }, async () => stockAedes)).verdict
   t.ok(wrong.lost > 0, `${wrong.lost} lost`)
 })
 
 t.test('found: stock Aedes stores twice what is sent twice, and lets everybody write', { buffered: true }, async (t) => {
-  const { wrong } = (await audit(t, { ...small, faults: ['repeat', 'same-id', 'reset', 'away'] }, stockAedes)).verdict
+  const { wrong } = (await audit(t, { ...small, faults: ['repeat', 'same-id', 'reset', 'away'] }, async () => stockAedes)).verdict
   t.ok(wrong.duplicated > 0, `${wrong.duplicated} duplicated`)
   t.ok(wrong.leaked > 0, `${wrong.leaked} leaked`)
 })
 
 t.test('20 s of malformed packets beside a chat: it goes on as if there were none', { buffered: true }, async (t) => {
   const options: RunOptions = { seed, minutes: 1 / 3, users: 24, rate: 100, faults: ['fuzz'] }
-  const { history, verdict } = await audit(t, options, (events, dir) => createEmbedded({ dir, events }))
+  const { history, verdict } = await audit(t, options, async (dir) => (events) => createEmbedded({ dir, events }))
   t.same(verdict.violations, [])
   t.ok(verdict.acked > 1_500, `${verdict.acked} messages were acknowledged meanwhile`)
   const [tcp = 0, ws = 0, welcome = 0, packets = 0] = (history.faults[0]?.what ?? '').match(/\d+/g)?.map(Number) ?? []

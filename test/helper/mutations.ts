@@ -92,6 +92,36 @@ export const mutations = {
     find: 'if (older !== undefined)',
     replace: 'if (false)',
   },
+  noGapDetection: {
+    title: 'gives out what another node has written without what was before it',
+    file: 'broker/cluster/log-order.js',
+    find: 'if (entry.seq > position + 1)',
+    replace: 'if (false)',
+  },
+  noDigest: {
+    title: 'names no conversation in its digests',
+    file: 'broker/cluster/log-feed.js',
+    find: 'const heads = [...this.#recent]',
+    replace: 'const heads = []',
+  },
+  noEpoch: {
+    title: 'lets a device live on that has connected to another node since, whatever its epoch',
+    file: 'broker/hub.js',
+    find: 'session.epoch < epoch)',
+    replace: 'session.epoch < 0)',
+  },
+  noUniqueIndex: {
+    title: 'writes over what another node has written at the same place of a log',
+    file: 'broker/store/mongodb/message-log.js',
+    find: 'messages.insertMany(segments, { ordered: false })',
+    replace: `messages.bulkWrite(segments.map((replacement) => ({ replaceOne: { filter: { _id: replacement._id }, replacement, upsert: true } })), { ordered: false })`,
+  },
+  noWriteConcern: {
+    title: 'appends with write concern 0',
+    file: 'broker/store/mongodb/message-log.js',
+    find: 'messages.insertMany(segments, { ordered: false })',
+    replace: 'messages.insertMany(segments, { ordered: false, writeConcern: { w: 0 } })',
+  },
   caughtUpTooEarly: {
     title: 'takes a session that is behind as caught up after the first batch',
     file: 'broker/session.js',
