@@ -15,11 +15,11 @@ export interface Gate {
   close(): Promise<void>
 }
 
-export async function createGate(servicePort: number): Promise<Gate> {
+export async function createGate(port: number, host = '127.0.0.1'): Promise<Gate> {
   const links = new Set<TcpLink>()
   let harm: Harm | undefined
   const server = await listen((client) => {
-    const link = new TcpLink(client, connect({ port: servicePort, host: '127.0.0.1', noDelay: true }), () => links.delete(link))
+    const link = new TcpLink(client, connect({ port, host, noDelay: true }), () => links.delete(link))
     links.add(link)
     if (harm !== undefined) link.harm(harm)
   })

@@ -3,6 +3,7 @@
  * process holds, and all that users can read of it through a server, by `history` and by `sync`.
  */
 import { createLmdbStore } from '../../broker/store/lmdb/lmdb-store.js'
+import type { Store } from '../../broker/store/store.js'
 import { type ConversationId, conversationOf, usersOf } from '../../broker/topics.js'
 import type { History, ReadRecord, StoredEntry } from './checker.js'
 import type { ServerProcess } from './server-process.js'
@@ -11,21 +12,26 @@ import type { ServerProcess } from './server-process.js'
 export async function readLog(dir: string, convs: Iterable<ConversationId>): Promise<History['log']> {
   const store = await createLmdbStore({ dir })
   try {
-    const log = new Map<ConversationId, StoredEntry[]>()
-    for (const conv of new Set(convs)) {
-      const head = await store.log.head(conv)
-      const entries: StoredEntry[] = []
-      while (entries.length < head) {
-        const part = await store.log.read(conv, entries.length + 1, head, 1_000)
-        if (part.length === 0) break
-        for (const { payload, ...entry } of part) entries.push({ ...entry, raw: payload.toString() })
-      }
-      if (entries.length > 0) log.set(conv, entries)
-    }
-    return log
+    return await logOf(store, convs)
   } finally {
     await store.close()
   }
+}
+
+/** As `readLog`, of a store that is open. */
+export async function logOf(store: Store, convs: Iterable<ConversationId>): Promise<History['log']> {
+  const log = new Map<ConversationId, StoredEntry[]>()
+  for (const conv of new Set(convs)) {
+    const head = await store.log.head(conv)
+    const entries: StoredEntry[] = []
+    while (entries.length < head) {
+      const part = await store.log.read(conv, entries.length + 1, head, 1_000)
+      if (part.length === 0) break
+      for (const { payload, ...entry } of part) entries.push({ ...entry, raw: payload.toString() })
+    }
+    if (entries.length > 0) log.set(conv, entries)
+  }
+  return log
 }
 
 /** By both ways, everything that the user is shown; conversations without a message are left out. */

@@ -1,0 +1,75 @@
+/** Nodes of a cluster die, hang, are restarted one by one, and one device comes to two of them at once: nobody loses anything by it. */
+import t from 'tap'
+import { Chat } from '../helper/chat.js'
+import { eventually } from '../helper/eventually.js'
+import { type RealCluster, startCluster } from '../helper/real-cluster.js'
+import { newRunName } from '../helper/recording-client.js'
+import { StockDevice } from '../helper/stock-device.js'
+
+t.setTimeout(240_000)
+const cluster = (await startCluster(t)) as RealCluster
+const skip = cluster === undefined
+const [a, b, c] = cluster?.nodes ?? []
+
+t.test('a node is killed while everybody writes', { skip }, async (t) => {
+  const chat = await Chat.begins(t, cluster)
+  await a?.kill()
+  await chat.goesOn()
+  await chat.isHeardEverywhere()
+  await a?.start()
+  await chat.goesOn()
+  await chat.ends()
+  t.ok(chat.cuts > 0, 'its clients went to the others')
+})
+
+t.test('a node is frozen for longer than clients wait, and then goes on as if nothing had happened', { skip }, async (t) => {
+  const chat = await Chat.begins(t, cluster, { keepaliveS: 2 })
+  b?.signal('SIGSTOP')
+  await chat.goesOn()
+  await chat.isHeardEverywhere()
+  b?.signal('SIGCONT')
+  await chat.goesOn()
+  await chat.ends()
+  t.ok(chat.cuts > 0, 'its clients went to the others')
+})
+
+t.test('every node is restarted in order, one after the other', { skip }, async (t) => {
+  const chat = await Chat.begins(t, cluster)
+  for (const node of [a, b, c]) {
+    t.same(await node?.stop(), { code: 0, signal: null })
+    await node?.start()
+    await chat.goesOn()
+  }
+  await chat.ends()
+})
+
+t.test('a hundred devices connect to two nodes at once: of each one session is left, and it is the one that hears', { skip }, async (t) => {
+  const run = newRunName()
+  const [left, right] = [a, b].map((node) =>
+    Array.from({ length: 100 }, (_, i) => new StockDevice(`twin${i}-${run}`, 'phone', node as { mqttPort: number })),
+  ) as [StockDevice[], StockDevice[]]
+  const both = [...left, ...right]
+  t.teardown(() => Promise.all(both.map((device) => device.stops())))
+  await Promise.all(both.map((device) => device.starts('once')))
+  const survivors = (): StockDevice[] => left.flatMap((device, i) => [device, right[i] as StockDevice].filter(({ isReady }) => isReady))
+  const pairs = (): number[] => left.map((device, i) => Number(device.isReady) + Number(right[i]?.isReady))
+  await eventually(() => pairs().every((open) => open === 1), { timeoutMs: 60_000, what: 'one of each is left' }).catch((error) => {
+    throw new Error(`${(error as Error).message}: ${pairs().join('')}`)
+  })
+  const writer = new StockDevice(`writer-${run}`, 'phone', c as { mqttPort: number })
+  t.teardown(() => writer.stops())
+  await writer.starts()
+  await eventually(() => writer.isReady)
+  left.forEach(({ user }, i) => writer.says(`u/${user}`, `${run}-${i}`))
+  const heard = (device: StockDevice): number => device.connections.at(-1)?.received.length ?? 0
+  await eventually(() => survivors().length === 100 && survivors().every((device) => heard(device) === 1), { timeoutMs: 60_000 })
+  t.ok(
+    pairs().every((open) => open === 1),
+    'still one of each',
+  )
+  t.ok(
+    both.every((device) => device.isReady || heard(device) === 0),
+    'who was closed heard nothing',
+  )
+  t.comment(`${left.filter(({ isReady }) => isReady).length} of 100 on the first node`)
+})
