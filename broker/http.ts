@@ -32,6 +32,8 @@ export interface HttpWorld {
   admin: AdminApi
   proxies: TrustedProxies
   addresses: AddressLimits
+  /** A first call makes a user known, as a first connect does. */
+  ensureUser(user: string): Promise<void>
   /** Undefined: no TLS. */
   certificate: Certificate | undefined
   /** Why no message can be accepted now; undefined when they can. */
@@ -170,7 +172,9 @@ function addCalls(app: FastifyInstance, world: HttpWorld): void {
     const { user } = await identify(request, world)
     if (user === '') throw refuse('forbidden', 'the token names no user')
     const caller = { user, device: '' }
-    const result = plugins.authorizeCall(caller) ?? (await plugins.call(request.params.method, caller, request.body ?? {}))
+    const refusal = plugins.authorizeCall(caller)
+    if (refusal === undefined) await world.ensureUser(user)
+    const result = refusal ?? (await plugins.call(request.params.method, caller, request.body ?? {}))
     metrics.rpcCalls.inc({ result: result instanceof Refusal ? result.code : 'ok' })
     return result instanceof Refusal ? sendRefusal(reply, result) : result
   })

@@ -312,6 +312,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     proxies,
     addresses,
     certificate,
+    ensureUser: (user) => ensureUser(store, user),
     notReady: createReadiness({ log, store, isDraining: () => isDraining }),
     admin: createAdminApi({
       config,

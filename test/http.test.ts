@@ -218,3 +218,16 @@ t.test('the chat page and its headers', async (t) => {
   response.destroy()
   t.match(await s.http('GET', '/secret.key'), { status: 404 })
 })
+
+t.test('a first call by HTTP makes a user known: others can write to him', async (t) => {
+  const s = await stage(t)
+  const bob = await s.actor('bob')
+  await bob.isRefused('u/alice', 'hi', 'not_found')
+  const call = async (method: string, body: object) => s.http('POST', `/v1/rpc/${method}`, { token: await s.token('alice'), body })
+  t.match(await call('friends.add', { user: 'bob' }), { status: 200, body: { state: 'requested' } })
+  t.match(await call('profile.get', {}), { status: 200, body: { user: 'alice' } })
+  t.match(await call('group.create', { group: 'team', members: ['bob'] }), { status: 200 })
+  await bob.sends('u/alice', 'hi')
+  t.equal((await s.http('POST', '/v1/rpc/profile.get', { token: 'nonsense' })).status, 401)
+  await bob.callsInVain('profile.get', { user: 'nonsense' }, 'not_found')
+})
