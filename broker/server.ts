@@ -181,10 +181,11 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   const plugins = new PluginHost(logger, store.directory)
   const bus = await openBus(config, store, logger, undo)
   const delivered = new Delivered({ records: store.records, logger, moved: (user, conv, seq) => plugins.delivered(user, conv, seq) })
-  const cluster = config.redisUrl === undefined ? undefined : createCluster({ store, logger, bus, metrics, hub: () => hub, log: () => log })
-  undo.push(async () => cluster?.close())
   const devices = await openDevices({ config, bus, logger, metrics, hub: () => hub })
   undo.push(async () => devices.close())
+  // From here on the others are heard: until the hub and the log writer are there, nothing may be waited for.
+  const cluster = config.redisUrl === undefined ? undefined : createCluster({ store, logger, bus, metrics, hub: () => hub, log: () => log })
+  undo.push(async () => cluster?.close())
   const tellTakeover = createTakeover(bus, () => hub, logger)
   const hub: Hub = new Hub({
     store,
