@@ -64,6 +64,18 @@ t.test('on a MongoDB-compatible server', { timeout: 580_000 }, async (t) => {
     },
   )
 
+  t.test('connects of one device at the same moment take different epochs, on whatever nodes', async (t) => {
+    const database = newDatabase(url)
+    const nodes = [await createMongodbStore(database), await createMongodbStore(database), await createMongodbStore(database)]
+    t.teardown(() => Promise.all(nodes.map((node) => node.close())))
+    let equal = 0
+    for (let race = 0; race < 100; race++) {
+      const opened = await Promise.all(nodes.map(({ sessions }) => sessions.open('alice', `d${race % 5}`)))
+      equal += opened.length - new Set(opened.map(({ epoch }) => epoch)).size
+    }
+    t.equal(equal, 0)
+  })
+
   t.test('what a node wrote before it died is applied by who comes next', async (t) => {
     const database = newDatabase(url)
     const store = await createMongodbStore(database)

@@ -4,12 +4,16 @@
  * keep their order. The document of a device without a stored session goes after 30 days.
  */
 
+import { randomInt } from 'node:crypto'
 import { InTurn } from '../../in-turn.js'
 import type { ConversationId } from '../../topics.js'
 import type { MovedCursor, SessionRecord, SessionStore } from '../store.js'
 import { fieldOf, nameOf, pairId, type SessionDocument } from './collections.js'
 import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
+
+/** By chance: of two updates of one document at the same moment FerretDB 1 loses one, and two sessions of one epoch would both stay. */
+const epochStepMax = 2 ** 16
 
 const withoutCursors = { projection: { cursors: 0 } }
 const isStored = { createdTs: { $exists: true } }
@@ -28,7 +32,8 @@ export class MongodbSessionStore implements SessionStore {
     return this.#queue.run([_id], async () => {
       for (;;) {
         // With its cursors: FerretDB cannot leave them out.
-        const found = await this.#server.run(() => sessions.findOneAndUpdate({ _id }, { $inc: { epoch: 1 } }, { returnDocument: 'after' }))
+        const update = { $inc: { epoch: randomInt(1, epochStepMax) } }
+        const found = await this.#server.run(() => sessions.findOneAndUpdate({ _id }, update, { returnDocument: 'after' }))
         if (found !== null) return { epoch: found.epoch, stored: recordOf(found) }
         // The time: higher than all that were counted before an earlier document of this name went.
         const first = { _id, user, device, epoch: Date.now(), endedAt: new Date() }
