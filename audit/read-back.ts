@@ -23,8 +23,10 @@ const fullSyncs = 40
 const tail = 20
 const pagesMax = 10_000
 
-export async function readBack(world: ReadWorld & { cast: Cast }, done: (share: number) => void): Promise<void> {
+/** Resolves with what a server could not do, or ''; throws when it does not answer. */
+export async function readBack(world: ReadWorld & { cast: Cast }, done: (share: number) => void): Promise<string> {
   const { cast } = world
+  const complaints: string[] = []
   const jobs: (() => Promise<void>)[] = []
   for (const [user, address] of directs(cast)) jobs.push(() => readHistory(world, user, address, 0))
   for (const { group, owner, members, isRestless } of cast.groups) {
@@ -35,9 +37,10 @@ export async function readBack(world: ReadWorld & { cast: Cast }, done: (share: 
     for (const user of members) if (user !== owner && !curious.has(user)) jobs.push(() => readHistory(world, user, address, -tail))
   }
   const everything = new Set([...cast.outsiders, ...cast.churners.slice(0, fullSyncs), ...cast.users.slice(0, fullSyncs)])
-  for (const user of everything) jobs.push(() => readSync(world, user))
+  for (const user of everything) jobs.push(async () => void complaints.push(...(await readSync(world, user))))
   for (const user of cast.users) jobs.push(() => readList(world, user))
   await inParallel(jobs, done)
+  return complaints[0] ?? ''
 }
 
 function directs(cast: Cast): [string, Address][] {
@@ -110,11 +113,13 @@ async function readList({ api, recorder }: ReadWorld, user: string): Promise<voi
   recorder.write({ event: 'list', user, rows })
 }
 
-async function readSync({ api, recorder }: ReadWorld, user: string): Promise<void> {
+/** What it shows is recorded in any case; returns what is wrong with it beside. */
+async function readSync({ api, recorder }: ReadWorld, user: string): Promise<string[]> {
   const cursors: Record<Address, number> = {}
   const found = new Map<ConversationId, Run[]>()
   let heads: Record<Address, number> = {}
-  for (let more = true; more; ) {
+  let isStuck = false
+  for (let more = true; more && !isStuck; ) {
     const page = (await api.rpc(user, 'sync', { cursors })) as {
       messages: ({ conv: Address } & Message)[]
       heads: Record<Address, number>
@@ -127,7 +132,7 @@ async function readSync({ api, recorder }: ReadWorld, user: string): Promise<voi
       note(recorder, conv, message as Message, user, runs)
       cursors[address] = (message as Message).seq
     }
-    if (page.more && page.messages.length === 0) throw new Error(`sync of ${user} says that there is more, and gives nothing`)
+    isStuck = page.more && page.messages.length === 0
     heads = page.heads
     more = page.more
   }
@@ -140,4 +145,5 @@ async function readSync({ api, recorder }: ReadWorld, user: string): Promise<voi
     const head = heads[addressOf(conv, user)] ?? runs.at(-1)?.[1] ?? 0
     recorder.write({ event: 'read', user, conv, by: 'sync', from: 1, to: head, runs })
   }
+  return isStuck ? [`sync of ${user} says that there is more, and gives nothing`] : []
 }

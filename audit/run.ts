@@ -49,6 +49,7 @@ const shortTokenEvery = 15
 const startMsMax = 60_000
 /** The bound of I2. */
 const healMsMaxUsual = 30_000
+const lineCharsMax = 1_000
 const quietMs = 1_200
 const drainMsMax = 10_000
 const sampleMs = 1_000
@@ -74,7 +75,7 @@ export async function runAudit(options: RunOptions, { file, deploy, live }: RunW
   const random = createRandom(options.seed)
   const deployment = deploy({
     exited: (node, { isOrdered, why }) => recorder.write({ event: 'node', node: node.name, what: 'exit', ms: recorder.ms, isOrdered, why }),
-    logged: (node, level, text) => recorder.write({ event: 'logged', node: node.name, level, text: text.slice(0, 1_000) }),
+    logged: (node, level, text) => recorder.write({ event: 'logged', node: node.name, level, text: shortened(text) }),
   })
   const api = new Api(deployment, random)
   const proxy = await createProxy(() => api.node())
@@ -99,6 +100,10 @@ export async function runAudit(options: RunOptions, { file, deploy, live }: RunW
     recorder.close()
   }
 }
+
+/** What a line of a log is about stands at its beginning and at its end. */
+const shortened = (text: string): string =>
+  text.length <= lineCharsMax ? text : `${text.slice(0, lineCharsMax / 2)} … ${text.slice(-lineCharsMax / 2)}`
 
 function writeRun({ options, recorder, deployment }: Stage): void {
   const { seed, minutes, rate, users, faults } = options
@@ -257,7 +262,8 @@ async function settleAndRead(stage: Stage): Promise<void> {
         await node.start()
       }
     }
-    await readBack(stage, (share) => live.show(`${Math.round(share * 100)} %`))
+    const stuck = await readBack(stage, (share) => live.show(`${Math.round(share * 100)} %`))
+    complaint ||= stuck
     isRead = true
     for (const node of deployment.nodes) {
       const { why } = await node.stop()

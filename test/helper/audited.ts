@@ -34,14 +34,18 @@ export async function audit(t: Test, options: RunOptions, deploy: Deploy): Promi
 
 export type Find = [mutation: Mutation, ...wrongs: Wrong[]]
 
-/** Servers that are broken in ways that the verdict tells apart: each is found, as one of the wrongs that are named with it. `cli` is that of the broken build. */
+/**
+ * Servers that are broken in ways that the verdict tells apart: each is found, as one of the wrongs that are named with it. `cli` is that of the
+ * broken build. What is broken as well would heal what is to be found.
+ */
 export function findsAll(
   t: Test,
   broken: readonly Find[],
   options: RunOptions,
   deploy: (dir: string, cli: string) => ReturnType<Deploy>,
+  alsoBroken: readonly Mutation[] = [],
 ): void {
-  const mutated = broken.map(([mutation]) => mutation)
+  const mutated = [...broken.map(([mutation]) => mutation), ...alsoBroken]
   t.test(`found: a server that ${mutated.map(({ title }) => title).join(', and ')}`, { buffered: true }, async (t) => {
     const { history, verdict } = await audit(t, options, (dir) => deploy(dir, buildMutant(mutated, folder(t))))
     const [skipped] = history.run.skipped

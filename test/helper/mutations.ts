@@ -104,6 +104,12 @@ export const mutations = {
     find: 'const heads = [...this.#recent]',
     replace: 'const heads = []',
   },
+  noLogCheck: {
+    title: 'never asks the log what it has missed',
+    file: 'broker/cluster/log-follower.js',
+    find: 'this.#options.check.start();',
+    replace: '',
+  },
   noEpoch: {
     title: 'lets a device live on that has connected to another node since, whatever its epoch',
     file: 'broker/hub.js',
