@@ -12,7 +12,7 @@ import { isErased, isKnown } from './known-user.js'
 import type { Logger } from './logger.js'
 import type { Caller, Identity, Method, Plugin, PrepareMessage, Publish, RoutedPublish, RouteHandler, SubscriptionOwner } from './plugin.js'
 import { type Directory, type Effect, type LogEntry, StoreUnavailable } from './store/store.js'
-import type { ConversationId, RoutePattern, SubscriptionPattern } from './topics.js'
+import type { Address, ConversationId, RoutePattern, SubscriptionPattern } from './topics.js'
 
 /** Of the server itself. */
 const ownPaths = /^(?!\/v1\/)|^\/v1\/(rpc|admin|openapi\.json)/
@@ -132,6 +132,18 @@ export class PluginHost {
       if (refusal !== undefined) return refusal
     }
     return undefined
+  }
+
+  async prepareAvatar(by: string, of: Address, url: string): Promise<Refusal | undefined> {
+    for (const plugin of this.#plugins) {
+      const refusal = await plugin.prepareAvatar?.(by, of, url)
+      if (refusal !== undefined) return refusal
+    }
+    return undefined
+  }
+
+  async avatarOf(user: string): Promise<string | undefined> {
+    return this.#plugins.find((plugin) => plugin.avatarOf !== undefined)?.avatarOf?.(user)
   }
 
   preparerOf(type: string): PrepareMessage | undefined {

@@ -7,6 +7,7 @@
  */
 import type { Registry } from 'prom-client'
 import type { Static, TSchema } from 'typebox'
+import type { Avatars } from './avatars.js'
 import type { Bus } from './bus.js'
 import type { Config } from './config.js'
 import type { Delivered } from './delivered.js'
@@ -20,7 +21,7 @@ import type { Logger } from './logger.js'
 import type { Session } from './session.js'
 import type { Signals } from './signals.js'
 import type { LogEntry, Store } from './store/store.js'
-import type { ConversationId, RoutePattern, SubscriptionPattern } from './topics.js'
+import type { Address, ConversationId, RoutePattern, SubscriptionPattern } from './topics.js'
 
 /** Who speaks: the verified user of a token. */
 export interface Identity {
@@ -131,6 +132,10 @@ export interface Plugin {
    * connection sends; others do not. A resend is asked for again.
    */
   prepareMessage?: Record<string, PrepareMessage>
+  /** May `by` make this the picture of `u/{user}` or `g/{group}`, and what must be durable before he does? '' takes the picture away. */
+  prepareAvatar?(by: string, of: Address, url: string): Promise<Refusal | undefined>
+  /** Of the owner of profiles: the picture of a user as it is now. */
+  avatarOf?(user: string): Promise<string | undefined>
   /** May this client publish to / receive from an application topic? true, false, or undefined: no opinion (default: no). */
   authorizeOpenPublish?(caller: Caller, topic: string): boolean | undefined
   authorizeOpenSubscribe?(caller: Caller, filter: string): boolean | undefined
@@ -179,6 +184,7 @@ export interface PluginServer {
   readonly bus: Bus
   readonly signals: Signals
   readonly delivered: Delivered
+  readonly avatars: Avatars
   /** Of Prometheus, for metrics of the plugin's own. */
   readonly registry: Registry
   /** Which devices are connected, on whatever node. */

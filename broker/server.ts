@@ -8,6 +8,7 @@ import { AddressLimits } from './address-limits.js'
 import { createAdminApi } from './admin-api.js'
 import { createAdmission, ensureUser } from './admission.js'
 import { AedesAdapter } from './aedes-adapter.js'
+import { createAvatars } from './avatars.js'
 import { type Bus, LocalBus } from './bus.js'
 import { Certificate } from './certificate.js'
 import { Cluster } from './cluster/cluster.js'
@@ -223,6 +224,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
   const forgetDevice: Forget = (user, device) => forget.device(user, device)
   const signals = new Signals(hub, bus, logger)
+  const avatars = createAvatars(() => plugins, store.directory)
   plugins.install(
     [...builtInPlugins, rpc, ...further].map((create) =>
       create({
@@ -235,6 +237,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
         signals,
         delivered,
         registry: metrics.registry,
+        avatars,
         devices,
         forget: forgetDevice,
         preparerOf: (type) => plugins.preparerOf(type),

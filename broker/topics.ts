@@ -66,6 +66,9 @@ export function peerOf(conv: ConversationId, me: string): string {
 
 export const addressOf = (conv: ConversationId, me: string): Address => (isGroup(conv) ? conv : userTexts.of(peerOf(conv, me)).address)
 
+export const userAddress = (user: string): Address => userTexts.of(user).address
+export const idOfAddress = (address: Address): string => address.slice(2)
+
 /** `u/bob` as alice sees it → `u/alice/bob`; undefined when it is not an address. */
 export function conversationOf(address: string, me: string): ConversationId | undefined {
   const id = address.slice(2)

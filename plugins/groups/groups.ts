@@ -11,7 +11,7 @@ import type { LogWriter } from '../../broker/log-writer.js'
 import { idSchema } from '../../broker/payloads.js'
 import { type Caller, method, type PluginFactory } from '../../broker/plugin.js'
 import type { Directory, GroupRecord, LogEntry, MemberRecord, Role } from '../../broker/store/store.js'
-import { groupOf, isGroup } from '../../broker/topics.js'
+import { groupConversation, groupOf, isGroup } from '../../broker/topics.js'
 import { assertModerator, change, joined, left, roleOf } from './change.js'
 import { decideDissolve, decideLeave, decideMute, decideRole, decideUpdate, type GroupChanges } from './decisions.js'
 import { addedResult, createdResult, groupResult, membersResult, nothingResult, removedResult } from './results.js'
@@ -150,7 +150,7 @@ const presentMembers = async (directory: Directory, group: string): Promise<{ us
     role === undefined ? [] : [mutedUntilTs ? { user, role, muted_until: mutedUntilTs } : { user, role }],
   )
 
-export const createGroups: PluginFactory = ({ log, store: { directory }, config }) => {
+export const createGroups: PluginFactory = ({ log, store: { directory }, config, avatars }) => {
   const world: GroupWorld = { log, directory, membersMax: config.groupMembersMax, now: Date.now }
   const withUsers = Type.Object({ group: idSchema, users: usersSchema }, strict)
   const membersSchema = Type.Object(
@@ -205,6 +205,7 @@ export const createGroups: PluginFactory = ({ log, store: { directory }, config 
           strict,
         ),
         async ({ user }, { group, ...changes }) => {
+          if (changes.avatar_url !== undefined) await avatars.prepare(user, groupConversation(group), changes.avatar_url)
           await change(log, group, user, decideUpdate(group, user, changes as GroupChanges))
           return {}
         },

@@ -19,12 +19,14 @@ export class MediaAccess {
   constructor(
     readonly store: Store,
     readonly records: MediaRecords,
+    /** Whether the user may see it as the picture of somebody. */
+    readonly maySeeAsAvatar: (user: string, object: MediaObject) => Promise<boolean>,
   ) {}
 
   async mayRead(user: string, object: MediaObject): Promise<boolean> {
     if (object.user === user) return true
     for await (const ref of this.records.refs(object.id)) if (await this.#mayReadBy(user, ref)) return true
-    return false
+    return this.maySeeAsAvatar(user, object)
   }
 
   async #mayReadBy(user: string, ref: MediaRef): Promise<boolean> {

@@ -6,12 +6,13 @@
  *    the log says.
  *  - `media-recalls/{conv}/{seq}/{from}`: the last recall of such a message that this user sent; written before it, like a ref.
  *  - `media-edits/{conv}/{seq}/{id}`: an object that an edit of this message shows, written before the edit; a recall needs to find it.
+ *  - `media-avatars/{id}/{address}`: a user or group whose picture it is, was, or was about to be; written before it is set.
  *  - `media-usage/{user}`: bytes that the user asked to upload today.
  *  - `media-keys/{node}`: with which a node signs URLs.
  */
 import { createHash } from 'node:crypto'
 import type { KeyValueStore } from '../../broker/store/store.js'
-import type { ConversationId } from '../../broker/topics.js'
+import type { Address, ConversationId } from '../../broker/topics.js'
 import type { ObjectName } from './object-store.js'
 
 export interface MediaObject extends ObjectName {
@@ -33,6 +34,11 @@ export interface MediaRef {
   ts: number
 }
 
+export interface MediaAvatar {
+  of: Address
+  ts: number
+}
+
 export interface Unsettled extends ObjectName {
   ts: number
 }
@@ -49,6 +55,7 @@ const digestOf = (from: string, id: string): string => createHash('sha256').upda
 const refKey = (object: string, { conv, from, id }: MediaRef): string => `media-refs/${object}/${conv}/${digestOf(from, id)}`
 const recallsKey = (conv: ConversationId, seq: number): string => `media-recalls/${conv}/${seq}/`
 const editsKey = (conv: ConversationId, seq: number): string => `media-edits/${conv}/${seq}/`
+const avatarsKey = (object: string): string => `media-avatars/${object}/`
 const usageKey = (user: string): string => `media-usage/${user}`
 const signingKey = (node: string): string => `media-keys/${node}`
 
@@ -114,6 +121,18 @@ export class MediaRecords {
   async *editedInto(conv: ConversationId, seq: number): AsyncIterable<string> {
     const prefix = editsKey(conv, seq)
     for await (const { key } of this.records.entries(prefix)) yield key.slice(prefix.length)
+  }
+
+  putAvatar(object: string, avatar: MediaAvatar): Promise<void> {
+    return this.records.put(avatarsKey(object) + avatar.of, encode(avatar))
+  }
+
+  removeAvatar(object: string, { of }: MediaAvatar): Promise<void> {
+    return this.records.remove(avatarsKey(object) + of)
+  }
+
+  avatars(object: string): AsyncIterable<MediaAvatar> {
+    return this.#rows(avatarsKey(object))
   }
 
   async usage(user: string): Promise<Usage | undefined> {

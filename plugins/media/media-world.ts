@@ -1,4 +1,5 @@
 /** What the parts of media share. */
+import type { Avatars } from '../../broker/avatars.js'
 import type { Config } from '../../broker/config.js'
 import type { Store } from '../../broker/store/store.js'
 import type { Grants } from './grants.js'
@@ -13,6 +14,7 @@ export interface MediaWorld {
   config: Config
   store: Store
   records: MediaRecords
+  avatars: Avatars
   access: MediaAccess
   grants: Grants
   incoming: Incoming

@@ -7,6 +7,7 @@ import type { Static } from 'typebox'
 import type { Config } from '../../broker/config.js'
 import { type Caller, method, type PluginFactory } from '../../broker/plugin.js'
 import { Attachments } from './attachments.js'
+import { maySeeAsAvatar, prepareAvatar } from './avatar-objects.js'
 import { Downloads } from './downloads.js'
 import { FileObjects } from './file-objects.js'
 import { Grants } from './grants.js'
@@ -35,14 +36,15 @@ function objectStoreOf(config: Config, dir: string): ObjectStore | undefined {
   return config.mongodbUrl === undefined ? new FileObjects(join(dir, 'objects')) : undefined
 }
 
-export const createMedia: PluginFactory = ({ config, logger, store, registry }) => {
+export const createMedia: PluginFactory = ({ config, logger, store, registry, avatars }) => {
   const dir = join(config.dataDir, 'media')
   const records = new MediaRecords(store.records)
   const world: MediaWorld = {
     config,
     store,
     records,
-    access: new MediaAccess(store, records),
+    avatars,
+    access: new MediaAccess(store, records, (user, object) => maySeeAsAvatar(world, user, object)),
     grants: new Grants(config.nodeId, records),
     incoming: new Incoming(join(dir, `incoming-${config.nodeId}`)),
     objects: objectStoreOf(config, dir),
@@ -66,6 +68,7 @@ export const createMedia: PluginFactory = ({ config, logger, store, registry }) 
       sweep.start()
     },
     close: () => sweep.close(),
+    prepareAvatar: (by, of, url) => prepareAvatar(world, by, of, url),
     prepareMessage: new Attachments(world).prepare,
     methods: {
       'media.upload': method(uploadParams, ({ user }: Caller, params) => uploads.announce(user, params as UploadParams), uploadResult),

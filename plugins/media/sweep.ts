@@ -5,6 +5,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Logger } from '../../broker/logger.js'
+import { useAsAvatar } from './avatar-objects.js'
 import type { MediaObject, Unsettled } from './media-records.js'
 import type { MediaWorld } from './media-world.js'
 
@@ -81,6 +82,8 @@ export class Sweep {
       if (nowTs - ref.ts < config.mediaUnsentMs) use = 'open'
       else await records.removeRef(object.id, ref)
     }
-    return use
+    const asAvatar = await useAsAvatar(this.#world, object, nowTs)
+    if (asAvatar === 'shown') return 'sent'
+    return asAvatar === 'open' ? 'open' : use
   }
 }

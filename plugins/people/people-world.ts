@@ -1,10 +1,12 @@
 /** What the parts of the people plugin share: records, who is told of what, and whose conversations must be judged anew. */
+import type { Avatars } from '../../broker/avatars.js'
 import type { Directory } from '../../broker/store/store.js'
 import type { PeopleRecords } from './people-records.js'
 
 export interface PeopleWorld {
   readonly records: PeopleRecords
   readonly directory: Directory
+  readonly avatars: Avatars
   /** An event to all live sessions of a user, on every node. */
   tell(user: string, event: { type: string; [field: string]: unknown }): void
   /** May one write to the other? The answer may be another one now. */

@@ -16,7 +16,7 @@ import { profileMethods } from './profiles.js'
 /** What one node tells the others: a conversation that is to be judged anew. */
 const busKind = 'people'
 
-export const createPeople: PluginFactory = ({ store, log, bus, signals, config, directChanged, busyChanged }) => {
+export const createPeople: PluginFactory = ({ store, log, bus, signals, config, avatars, directChanged, busyChanged }) => {
   const records = new PeopleRecords(store.records)
   const turns = new InTurn()
   bus.on(busKind, (conv) => directChanged(...usersOf(conv.toString())))
@@ -31,6 +31,7 @@ export const createPeople: PluginFactory = ({ store, log, bus, signals, config, 
     busyChanged,
     settled: (user, peer) => passes(log, directConversation(user, peer)),
     between: (user, peer, task) => turns.run([directConversation(user, peer)], task),
+    avatars,
     ofProfile: (user, task) => turns.run([user], task),
   }
   return {
@@ -41,6 +42,7 @@ export const createPeople: PluginFactory = ({ store, log, bus, signals, config, 
       return refuse('forbidden', `${to} takes messages from friends only; friends.add asks to be one`)
     },
     isBusy: async (user) => (await records.profile(user)).status === 'busy',
+    avatarOf: async (user) => (await records.profile(user)).avatar_url,
     eraseUser: async (user) => {
       await records.removeProfile(user)
       for await (const { user: peer } of records.friends(user)) await world.between(user, peer, () => unfriend(world, user, peer))

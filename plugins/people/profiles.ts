@@ -7,6 +7,7 @@ import { refuse } from '../../broker/errors.js'
 import { isKnown } from '../../broker/known-user.js'
 import { idSchema } from '../../broker/payloads.js'
 import { type Method, method } from '../../broker/plugin.js'
+import { userAddress } from '../../broker/topics.js'
 import type { Profile } from './people-records.js'
 import type { PeopleWorld } from './people-world.js'
 import { profileResult } from './results.js'
@@ -33,6 +34,7 @@ async function get(world: PeopleWorld, caller: string, user: string): Promise<ob
 async function update(world: PeopleWorld, user: string, changes: Profile): Promise<object> {
   const before = await world.records.profile(user)
   const { name, avatar_url, status }: Profile = { ...before, ...changes }
+  if (changes.avatar_url !== undefined) await world.avatars.prepare(user, userAddress(user), changes.avatar_url)
   const profile: Profile = {}
   if (name) profile.name = name
   if (avatar_url) profile.avatar_url = avatar_url
