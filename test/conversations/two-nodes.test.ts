@@ -1,5 +1,6 @@
 /** One server of two processes' worth on MongoDB and Redis: which node somebody is on makes no difference to a conversation. */
 import t, { type Test } from 'tap'
+import { eventually } from '../helper/eventually.js'
 import { newDatabase, startMongodb } from '../helper/mongodb.js'
 import { newPrefix, startRedis, type TestRedis } from '../helper/redis.js'
 import { type Stage, stage } from '../helper/stage.js'
@@ -111,4 +112,51 @@ t.test('the sessions of a user are ended from another node, stored or not', { sk
   t.ok(bob.isConnected)
   await kept.returns()
   t.notOk(kept.sessionPresent, 'it was forgotten, too')
+})
+
+t.test('receipts, read positions and typing cross from node to node, as messages do', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const [alice, bob] = [await a.actor('alice'), await b.actor('bob')]
+  const bobsWeb = await a.actor('bob', { device: 'web' })
+  await alice.sends('u/bob', 'hi')
+  for (const device of [bob, bobsWeb]) await device.receives({ from: 'alice', seq: 1 })
+  await alice.hears({ type: 'receipt', conv: 'u/bob', user: 'bob', delivered: 1, read: 0 })
+  await bob.reads('u/alice', 1)
+  await bobsWeb.hears({ type: 'read', conv: 'u/alice', seq: 1 })
+  await alice.hears({ type: 'receipt', conv: 'u/bob', user: 'bob', delivered: 1, read: 1 })
+  for (const node of [a, b]) {
+    const { body } = await node.http('POST', '/v1/rpc/conversations', { token: await node.token('alice'), body: {} })
+    t.match(body, { conversations: [{ conv: 'u/bob', head: 1, unread: 0, delivered: 1, read: 1 }] })
+  }
+  await bob.publishes('u/alice/typing', '', 0)
+  t.strictSame((await alice.takes('typing', ({ topic }) => topic === 'u/alice/typing')).body, { from: 'bob', on: true })
+
+  await alice.calls('group.create', { group: 'team', members: ['bob'] })
+  for (const actor of [alice, bob, bobsWeb]) await actor.receives({ group: 'team', seq: 1 })
+  await alice.client.subscribeAsync('g/team/typing')
+  await bob.publishes('g/team/typing', '', 0)
+  t.strictSame((await alice.takes('typing', ({ topic }) => topic === 'g/team/typing')).body, { from: 'bob', on: true })
+  await bob.reads('g/team', 1)
+  const want = JSON.stringify({ receipts: { bob: [1, 1] } })
+  await eventually(async () => JSON.stringify(await alice.calls('receipts', { conv: 'g/team' })) === want, { what: 'bob has read it' })
+})
+
+t.test('friends, blocks and profiles of the other node count here', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const [alice, bob] = [await a.actor('alice'), await b.actor('bob')]
+  t.match(await alice.calls('friends.add', { user: 'bob' }), { state: 'requested' })
+  await bob.hears({ type: 'friend', user: 'alice', state: 'received' })
+  await alice.hears({ type: 'friend', user: 'bob', state: 'requested' })
+  t.match(await bob.calls('friends.accept', { user: 'alice' }), { state: 'friend' })
+  await alice.hears({ type: 'friend', user: 'bob', state: 'friend' })
+  await bob.calls('profile.update', { name: 'Bob' })
+  await alice.hears({ type: 'profile', user: 'bob', name: 'Bob', status: 'available' })
+  await alice.sends('u/bob', 'hi')
+  await bob.receives({ from: 'alice', seq: 1 })
+  await bob.calls('blocks.add', { user: 'alice' })
+  await alice.hears({ type: 'friend', user: 'bob', state: 'none' })
+  // The event and the word to the node about the block take ways of their own; far sooner than what was judged before is judged anew.
+  await eventually(() => alice.isRefused('u/bob', 'are you there?', 'blocked').then(() => true), { what: 'the block counts' })
+  await bob.calls('blocks.remove', { user: 'alice' })
+  await eventually(() => alice.sends('u/bob', 'again?').then(() => true), { what: 'the block is lifted' })
 })
