@@ -33,6 +33,16 @@ export class Doubts {
     return this.#byConv.has(conv)
   }
 
+  /** With this head the log shows what was not dispatched. */
+  isBehind(conv: ConversationId, head: number): boolean {
+    const doubt = this.#byConv.get(conv)
+    return doubt !== undefined && doubt.head < head
+  }
+
+  conversations(): ConversationId[] {
+    return [...this.#byConv.keys()]
+  }
+
   /** The append at `head` failed. Repeated attempts have the same ids. */
   note(conv: ConversationId, head: number, attempts: readonly Attempt[]): void {
     const doubt = this.#byConv.get(conv) ?? { head, effects: new Map<string, readonly Effect[]>() }

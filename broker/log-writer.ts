@@ -70,6 +70,8 @@ export class LogWriter {
   /** Called when so many wait that the next batch can be decided ahead. */
   #onMany: (() => void) | undefined
   readonly #doubts = new Doubts()
+  /** Batches from the begin of their append until they are dispatched. */
+  readonly #underWay = new Set<WriteBatch>()
   readonly conversations: ConversationCache
   readonly #answers: Answers
   readonly #options: LogWriterOptions
@@ -137,6 +139,7 @@ export class LogWriter {
       const written: Writing | undefined = writing
       const outcome: Outcome = (await written?.outcome) ?? noneLost
       writing = undefined
+      if (this.#doubts.size > 0 && written !== undefined && written.batch.appends.size > 0) await this.#dispatchAllLate('fault' in outcome)
       if ('fault' in outcome) {
         await this.#postpone([...(written?.batch.taken ?? []), ...(next?.taken ?? taken)], outcome.fault)
         continue
@@ -144,7 +147,7 @@ export class LogWriter {
       const again = written === undefined ? [] : this.#withdraw(outcome.lost, written.batch, next)
       if (fault === undefined) this.#queue.putBack(again)
       if (next !== undefined) writing = this.#write(next)
-      if (written !== undefined) await this.#answers.give(written.batch)
+      if (written !== undefined) await this.#give(written.batch)
       if (fault !== undefined) await this.#postpone([...again, ...taken], fault)
     }
   }
@@ -178,7 +181,7 @@ export class LogWriter {
     const outcome = await this.#write(batch).outcome
     if ('fault' in outcome) return this.#postpone(batch.taken, outcome.fault)
     this.#queue.putBack(this.#withdraw(outcome.lost, batch))
-    await this.#answers.give(batch)
+    await this.#give(batch)
   }
 
   /**
@@ -279,8 +282,45 @@ export class LogWriter {
     }
   }
 
+  /**
+   * The same of all conversations, for those to which nobody writes. A store of this process alone has shown, with an append that
+   * succeeds, whatever earlier ones had written: so all doubts end with it.
+   */
+  async #dispatchAllLate(hasFailed: boolean): Promise<void> {
+    const { log, isShared } = this.#options.store
+    // There another writer may be at work on them; whoever opens a session asks the log order.
+    if (isShared) return
+    const convs = this.#doubts.conversations().filter((conv) => !this.#isWritten(conv))
+    const heads = await log.heads(convs)
+    for (const [index, conv] of convs.entries()) {
+      const late = await this.#doubts.resolve(conv, (heads[index] as { head: number }).head, log)
+      for (const { entry, effects } of late) this.#answers.dispatch(conv, entry, effects)
+      if (!hasFailed) this.#doubts.settle(conv)
+    }
+  }
+
+  #isWritten(conv: ConversationId): boolean {
+    for (const { appends } of this.#underWay) if (appends.has(conv)) return true
+    return false
+  }
+
+  /** With this head the log shows entries of the conversation that were not dispatched yet; they will be. */
+  isAhead(conv: ConversationId, head: number): boolean {
+    for (const { appends } of this.#underWay) if (head > (appends.get(conv)?.head ?? head)) return true
+    return this.#doubts.isBehind(conv, head)
+  }
+
   #write(batch: WriteBatch): Writing {
-    return { batch, outcome: batch.appends.size > 0 ? this.#append(batch) : Promise.resolve(noneLost) }
+    if (batch.appends.size === 0) return { batch, outcome: Promise.resolve(noneLost) }
+    this.#underWay.add(batch)
+    return { batch, outcome: this.#append(batch) }
+  }
+
+  async #give(batch: WriteBatch): Promise<void> {
+    const given = this.#answers.give(batch)
+    // All of it is dispatched; what is left is to read the firsts of duplicates.
+    this.#underWay.delete(batch)
+    await given
   }
 
   async #append(batch: WriteBatch): Promise<Outcome> {
@@ -293,6 +333,7 @@ export class LogWriter {
       return { lost }
     } catch (fault) {
       for (const { conv, head } of batch.appends.values()) this.#doubts.note(conv, head, batch.attemptsOf(conv))
+      this.#underWay.delete(batch)
       return { fault }
     }
   }

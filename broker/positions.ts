@@ -5,6 +5,7 @@
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import type { Head } from './backlog.js'
 import type { ConversationRow, Store } from './store/store.js'
+import type { ConversationId } from './topics.js'
 
 export interface Standing {
   rows: ConversationRow[]
@@ -26,17 +27,22 @@ export interface Positions {
 const aheadMs = 2
 const readsMax = 5_000
 
+/** With this head the log shows what was not dispatched yet. */
+export type IsAhead = (conv: ConversationId, head: number) => boolean
+
 /** Of a store with one writer, this process: its heads are what was dispatched. */
 export class OwnPositions implements Positions {
   readonly #store: Store
+  readonly #isAhead: IsAhead
 
-  constructor(store: Store) {
+  constructor(store: Store, isAhead: IsAhead = () => false) {
     this.#store = store
+    this.#isAhead = isAhead
   }
 
   /**
-   * The store may show a commit that was not dispatched: then a span speaks of a seq beyond the head, and the rows are read again.
-   * Joining by them would deliver what was before the join.
+   * The store may show a commit that was not dispatched: then a span speaks of a seq beyond the head, or whoever writes says so, and all is
+   * read again. Joining by it would deliver what was before the join, or twice what is dispatched then.
    */
   async of(user: string): Promise<Standing> {
     const { directory, log } = this.#store
@@ -45,8 +51,11 @@ export class OwnPositions implements Positions {
       await (reads === 0 ? nextTurn() : delay(aheadMs))
       const rows = await directory.conversationsOf(user)
       const heads = await log.heads(rows.map(({ conv }) => conv))
-      const isAhead = rows.some(({ spans }, index) => spans?.some(({ from, to = from }) => to > (heads[index]?.head ?? 0)))
-      if (!isAhead) return { rows, heads: () => heads, done: () => undefined }
+      const isAhead = ({ conv, spans = [] }: ConversationRow, index: number): boolean => {
+        const head = heads[index]?.head ?? 0
+        return this.#isAhead(conv, head) || spans.some(({ from, to = from }) => to > head)
+      }
+      if (!rows.some(isAhead)) return { rows, heads: () => heads, done: () => undefined }
     }
     throw new Error(`the conversations of ${user} are ahead of the log`)
   }

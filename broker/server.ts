@@ -32,6 +32,7 @@ import { createMetrics, type Metrics } from './metrics.js'
 import { assertWhole } from './migrate/claim.js'
 import type { PluginFactory } from './plugin.js'
 import { PluginHost } from './plugin-host.js'
+import { OwnPositions } from './positions.js'
 import { createReadiness } from './readiness.js'
 import type { ClusterOpenTopics } from './redis/cluster-open-topics.js'
 import { Retention } from './retention.js'
@@ -191,7 +192,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   const hub: Hub = new Hub({
     store,
     logger,
-    ...(cluster && { positions: cluster.positions }),
+    positions: cluster?.positions ?? new OwnPositions(store, (conv, head) => log.isAhead(conv, head)),
     limits: { window: config.window, socketBytesMax: config.socketBytesMax },
     backlog: { sessionMax: config.sessionBacklogMax, conversationMax: config.conversationBacklogMax },
     delivered: (user, conv, seq) => delivered.acknowledged(user, conv, seq),

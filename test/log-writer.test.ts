@@ -5,6 +5,7 @@
 import t from 'tap'
 import { refuse } from '../broker/errors.js'
 import type { Operation } from '../broker/operation.js'
+import { OwnPositions } from '../broker/positions.js'
 import { type ConversationAppend, StoreUnavailable } from '../broker/store/store.js'
 import { createRandom, newSeed } from './contract/entries.js'
 import { eventually } from './helper/eventually.js'
@@ -51,6 +52,62 @@ t.test('an append that was done and not answered is not done again', async (t) =
   send(direct, 'alice', 'a3')
   await eventually(() => outcomes.length === 3)
   t.same(dispatched, [`${direct} 1`, `${direct} 2`, `${direct} 3`], 'and live sessions get it, once')
+})
+
+t.test('what was written though it failed goes to live sessions, also when nobody writes there again', async (t) => {
+  const store = new FaultyStore()
+  store.failsAfterwards = 1
+  const { outcomes, dispatched, send } = createWriter(store, { retryMs: 0 })
+  send(direct, 'alice', 'a1')
+  await eventually(() => outcomes.length === 1)
+  t.equal(outcomes[0]?.kind, 'failed')
+  await eventually(() => dispatched.length === 1)
+  send('u/carol/dave', 'carol', 'c1')
+  await eventually(() => outcomes.length === 2)
+  send(direct, 'alice', 'a2')
+  await eventually(() => outcomes.length === 3)
+  t.same(dispatched, [`${direct} 1`, 'u/carol/dave 1', `${direct} 2`])
+})
+
+t.test('what is shown after a failure goes to live sessions with the next append, wherever that is', async (t) => {
+  const store = new FaultyStore()
+  let late: (() => void) | undefined
+  store.beforeAppend = (batch) => {
+    if (late !== undefined) return late()
+    // Done in the end, and shown with the next append, as the embedded store does.
+    late = () => {
+      for (const append of batch) store.write(append)
+      late = () => undefined
+    }
+    throw new StoreUnavailable('not now')
+  }
+  const { writer, outcomes, dispatched, send } = createWriter(store, { retryMs: 0 })
+  send(direct, 'alice', 'a1')
+  await eventually(() => outcomes.length === 1)
+  t.equal(writer.isAhead(direct, 0), false)
+  t.equal(writer.isAhead(direct, 1), true, 'nobody may start behind it before it is dispatched')
+  send('u/carol/dave', 'carol', 'c1')
+  await eventually(() => outcomes.length === 2)
+  t.same(dispatched, [`${direct} 1`, 'u/carol/dave 1'])
+  t.equal(writer.isAhead(direct, 1), false)
+})
+
+t.test('a session that opens between an append and its dispatch waits for that', async (t) => {
+  const store = new FaultyStore()
+  let goOn = (): void => undefined
+  store.afterAppend = () => new Promise((resolve) => (goOn = resolve))
+  const trace: string[] = []
+  const { writer, send } = createWriter(store, { dispatch: (_conv, { seq }) => trace.push(`dispatched ${seq}`) })
+  send(direct, 'alice', 'a1')
+  await eventually(() => store.of(direct).length === 1)
+  const positions = new OwnPositions(store.asStore, (conv, head) => writer.isAhead(conv, head))
+  const standing = positions.of('bob').then((found) => trace.push(`opened at ${found.heads()[0]?.head}`))
+  const reads = store.headReads
+  await eventually(() => store.headReads > reads + 3)
+  t.same(trace, [])
+  goOn()
+  await standing
+  t.same(trace, ['dispatched 1', 'opened at 1'])
 })
 
 t.test('another writer was faster: what lost is written behind, in its order', async (t) => {

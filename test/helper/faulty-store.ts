@@ -26,6 +26,8 @@ export class FaultyStore {
   afterFind: () => void | Promise<void> = () => undefined
   beforeHeads: () => void | Promise<void> = () => undefined
   beforeRead: () => void | Promise<void> = () => undefined
+  /** The append is done, and can be read, before its promise resolves. */
+  afterAppend: () => void | Promise<void> = () => undefined
   /** The append is done, and its promise rejects all the same. */
   failsAfterwards = 0
   appends = 0
@@ -45,6 +47,7 @@ export class FaultyStore {
         await this.beforeAppend(batch)
         const lost = batch.filter(({ conv, head }) => this.of(conv).length !== head)
         for (const append of batch) if (!lost.includes(append)) this.write(append)
+        await this.afterAppend()
         if (this.failsAfterwards > 0) {
           this.failsAfterwards--
           throw new StoreUnavailable('the answer got lost')
@@ -89,6 +92,8 @@ export class FaultyStore {
       user: async (user: string) => ({ user, createdTs: 0 }),
       group: async (group: string) => this.groups.get(group)?.record,
       members: async (group: string) => [...(this.groups.get(group)?.members.values() ?? [])],
+      conversationsOf: async (user: string) =>
+        [...this.entries.keys()].filter((conv) => conv.split('/').includes(user)).map((conv) => ({ conv })),
     }
     return { isShared: this.isShared, log: this.log, directory } as unknown as Store
   }
