@@ -1,9 +1,10 @@
 /**
- * Judges a history against the invariants I1–I8: a pure function. It knows nothing of the server but what clients saw, and it takes
+ * Judges a history against the invariants I1–I9: a pure function. It knows nothing of the server but what clients saw, and it takes
  * membership from the `system` entries of the logs themselves. test/audit.test.ts shows that it fails on broken servers.
  */
 import { checkConnections, checkSessions, sessionsOf } from './checks/delivery.js'
 import { checkLog, checkSenderOrder, checkSends } from './checks/log.js'
+import { checkWatches } from './checks/presence.js'
 import { checkReads } from './checks/reads.js'
 import { checkRules } from './checks/rules.js'
 import { checkPresence, checkServer } from './checks/sessions.js'
@@ -30,6 +31,7 @@ export function check(history: History): Verdict {
     checkReads(history, world, report)
     checkRules(history, world, report)
     checkStatus(history, world, report)
+    checkWatches(history, world, report)
   }
   checkPresence(history, report)
   checkServer(history, report)

@@ -11,7 +11,7 @@ import * as packets from './packets.js'
 import { openPipe, type Transport } from './pipe.js'
 import type { Random } from './random.js'
 import { addToRuns, type Recorder } from './recorder.js'
-import { recordSignal } from './signals.js'
+import { recordSignal, recordWatch } from './signals.js'
 
 export interface ClientWorld {
   recorder: Recorder
@@ -316,6 +316,7 @@ export class VirtualClient {
       ...{ event: 'up', connection: connection.number, client: this.#number, ...when },
       ...{ attempt: this.#attempts, present: body[0] === 1, expiresMs },
     })
+    recordWatch(recorder, connection, filters)
     if (filters.length > 0) connection.pipe.write(packets.subscribe(this.#nextOtherId(), filters, 1))
     for (const outgoing of this.#inFlight.values()) this.#publish(outgoing, true)
     this.#sendWaiting()

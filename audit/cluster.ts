@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { AuditNode, Deployment, DeploymentEvents } from './deployment.js'
+import { type AuditNode, type Deployment, type DeploymentEvents, watchedMax } from './deployment.js'
 import type { EmbeddedOptions } from './embedded.js'
 import { createGate, type Gate } from './gate.js'
 import { nodeSettings, ownCli } from './node-settings.js'
@@ -62,7 +62,7 @@ export async function createCluster(options: ClusterOptions): Promise<(events: D
       cannot: (kind) => (kind === 'disk' ? 'it is for one node on the embedded store' : undefined),
       fillDisk: () => undefined,
       freeDisk: () => undefined,
-      filtersOf: () => ['g/+/typing'],
+      filtersOf: ({ friends }) => ['g/+/typing', ...friends.slice(0, watchedMax).map((friend) => `u/${friend}/presence`)],
       async close() {
         for (const node of nodes) await node.kill()
         await close()

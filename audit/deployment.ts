@@ -5,6 +5,16 @@
 import type { Gate } from './gate.js'
 import type { Service } from './service.js'
 
+/** Friends whose presence each client watches. */
+export const watchedMax = 2
+
+/** A user, and whom he has to do with. */
+export interface Acquaintances {
+  user: string
+  groups: readonly string[]
+  friends: readonly string[]
+}
+
 export interface NodeExit {
   isOrdered: boolean
   /** Exit code or signal, in words. */
@@ -64,7 +74,7 @@ export interface Deployment {
   fillDisk(): void
   freeDisk(): void
   /** What each user's clients subscribe to; on Parley only what is opt-in. */
-  filtersOf(user: string, groups: readonly string[]): readonly string[]
+  filtersOf(whose: Acquaintances): readonly string[]
   /** Ends all nodes and removes what they left. */
   close(): Promise<void>
 }

@@ -8,7 +8,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Deployment, DeploymentEvents } from './deployment.js'
+import { type Deployment, type DeploymentEvents, watchedMax } from './deployment.js'
 import { scopeOf } from './faults.js'
 import { nodeSettings, ownCli } from './node-settings.js'
 import { ServerProcess } from './server-process.js'
@@ -53,7 +53,7 @@ export function createEmbedded({ dir, cli = ownCli, settings = {}, events }: Emb
     },
     fillDisk: () => resize(dataDir, 'full'),
     freeDisk: () => resize(dataDir, 'free'),
-    filtersOf: () => ['g/+/typing'],
+    filtersOf: ({ friends }) => ['g/+/typing', ...friends.slice(0, watchedMax).map((friend) => `u/${friend}/presence`)],
     async close() {
       await node.kill()
       process.removeListener('exit', unmount)

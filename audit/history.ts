@@ -103,6 +103,9 @@ export type Event =
   | { event: 'receipt'; connection: number; at: number; conv: ConversationId; user: string; delivered: number; read: number; acked: number }
   | { event: 'typed'; client: number; conv: ConversationId; at: number }
   | { event: 'heard'; connection: number; conv: ConversationId; from: string; at: number }
+  /** A connection subscribes to the presence of these users, and what it is told of one. */
+  | { event: 'watch'; connection: number; users: string[]; ms: number }
+  | { event: 'presence'; connection: number; user: string; status: 'online' | 'offline'; ms: number }
   /** A block that was asked for, or its end; `isDone` as with members, `doneAt` when the answer came. */
   | { event: 'block'; user: string; peer: string; isOn: boolean; at: number; doneAt: number; isDone?: boolean }
   /** The conversation list of a user in the end. */
@@ -148,7 +151,7 @@ export interface PositionRecord {
 }
 
 /** What one connection was told of another user. */
-export type Told<Name extends 'receipt' | 'heard'> = EventOf<Name> & { by: ConnectionRecord }
+export type Told<Name extends 'receipt' | 'heard' | 'watch' | 'presence'> = EventOf<Name> & { by: ConnectionRecord }
 
 export interface ConnectionRecord extends ClientRecord {
   upAt: number
@@ -182,6 +185,8 @@ export interface History {
   receipts: Told<'receipt'>[]
   typed: { user: string; conv: ConversationId; at: number }[]
   heard: Told<'heard'>[]
+  watches: Told<'watch'>[]
+  presences: Told<'presence'>[]
   blocks: EventOf<'block'>[]
   lists: EventOf<'list'>[]
   faults: EventOf<'fault'>[]
@@ -222,6 +227,8 @@ export class HistoryBuilder {
     receipts: [],
     typed: [],
     heard: [],
+    watches: [],
+    presences: [],
     blocks: [],
     lists: [],
     faults: [],
@@ -275,6 +282,8 @@ export class HistoryBuilder {
     else if (event.event === 'positioned') this.#position(event.position).isPubacked = true
     else if (event.event === 'receipt') rest.receipts.push({ ...event, by: this.#connection(event.connection) })
     else if (event.event === 'heard') rest.heard.push({ ...event, by: this.#connection(event.connection) })
+    else if (event.event === 'watch') rest.watches.push({ ...event, by: this.#connection(event.connection) })
+    else if (event.event === 'presence') rest.presences.push({ ...event, by: this.#connection(event.connection) })
     else if (event.event === 'typed') rest.typed.push({ user: this.#client(event.client).user, conv: event.conv, at: event.at })
     else if (event.event === 'block') rest.blocks.push(event)
     else if (event.event === 'outage') rest.outages.push(event)

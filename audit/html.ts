@@ -71,7 +71,7 @@ export function renderHtml(history: History, verdict: Verdict): string {
 <h1 class="${violationCount(verdict) === 0 ? 'proved' : 'broken'}">${escaped(headline(history, verdict))}</h1>
 <p>${escaped(run.startedAt)}<br><code>${escaped(command)}</code></p>
 <table>${figures.join('')}</table>
-<h2>Promises</h2><table>${wrong.join('')}${row(cell('presence'), '<td class="n">-</td>', cell('I9'), cell('not applicable: there is no presence yet'))}</table>
+<h2>Promises</h2><table>${wrong.join('')}</table>
 <h2>Course</h2>
 ${plot(history, 'acknowledged a second', '#1f5fbf', perSecond('acked'))}
 ${plot(history, 'delivered a second', '#17692f', perSecond('delivered'))}

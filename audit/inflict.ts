@@ -30,6 +30,7 @@ export interface InflictWorld {
 const hourMs = 3_600_000
 const pauseMsMax = 30_000
 const shareMax = 0.06
+const longAwayMs = 20_000
 const retryMs = 100
 /** How long is waited for people to be back after a fault of a server. */
 const backMsMax = 20_000
@@ -148,7 +149,8 @@ export class Inflictor {
       this.#some(
         random,
         (client) => client.stop(),
-        500 + random(8_000),
+        // Some for so long that others see it.
+        random(5) === 0 ? longAwayMs + random(10_000) : 500 + random(8_000),
         (client) => client.start(),
       ),
     repeat: (random) => this.#some(random, (client) => client.repeat(1 + random(8)), 0),

@@ -49,7 +49,7 @@ export function renderTable(history: History, verdict: Verdict): string {
     const { invariant, meaning } = wrongs[name]
     lines.push(`  ${name.padEnd(14)} ${format(verdict.wrong[name]).padStart(12)}  ${invariant.padEnd(7)} ${meaning}`)
   }
-  lines.push(`  ${'presence'.padEnd(14)} ${'-'.padStart(12)}  ${'I9'.padEnd(7)} not applicable: there is no presence yet`, '')
+  lines.push('')
   const faults = summarizeFaults(history)
   const done = faults
     .filter(({ skipped }) => skipped === '')

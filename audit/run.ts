@@ -140,7 +140,7 @@ async function createWorld(stage: Stage): Promise<void> {
   cast.devices.forEach((device, number) => {
     const isShort = hasShortTokens && number % shortTokenEvery === shortTokenEvery - 1
     const groups = cast.groups.filter(({ members }) => members.includes(device.user)).map(({ group }) => groupConversation(group))
-    const filters = deployment.filtersOf(device.user, groups)
+    const filters = deployment.filtersOf({ user: device.user, groups, friends: cast.friendsOf(device.user) })
     clients.push(new VirtualClient({ ...device, tokenSeconds: isShort ? shortTokenSeconds : tokenSeconds, filters }, world))
   })
   for (let at = 0; at < clients.length; at += startSlice) {

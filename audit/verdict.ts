@@ -13,6 +13,7 @@ export const wrongs = {
   status: { invariant: 'rules', meaning: 'a receipt, read position or unread count that is not true' },
   unbounded: { invariant: 'I7', meaning: 'crashes, faults in the log, connections that are kept' },
   sessions: { invariant: 'I8', meaning: 'a session lost or invented, two at a time, one past its token' },
+  presence: { invariant: 'I9', meaning: 'shown offline while connected, online when gone, or not at all, for too long' },
 } as const satisfies Record<string, { invariant: string; meaning: string }>
 
 /** Descriptors beside the sockets of clients: connections of the audit itself, files of the store. */

@@ -112,6 +112,23 @@ const block = (isOn: boolean, at: number): Event => ({
 
 type Doctor = (events: Event[]) => Event[]
 
+/** Alice watches bob from the beginning of a run of a minute, and is told this at these times. */
+const watched =
+  (...told: [ms: number, status: 'online' | 'offline'][]): Doctor =>
+  (events) => [
+    ...events.map((event): Event => (event.event === 'healed' ? { ...event, ms: 60_000 } : event)),
+    { event: 'watch', connection: 0, users: ['bob'], ms: 10 },
+    ...told.map(([ms, status]): Event => ({ event: 'presence', connection: 0, user: 'bob', status, ms })),
+  ]
+
+/** Bob is gone from here on. */
+const bobLeaves =
+  (ms: number, more: Partial<EventOf<'down'>> = {}): Doctor =>
+  (events) =>
+    replace(isDown(1), down(1, whole, { isOpen: false, ms, ...more }))(events)
+
+const outage = (fromMs: number, toMs: number): Event => ({ event: 'outage', node: 'node-1', fromMs, toMs })
+
 /** Replaces the only event that it is true for. */
 const replace =
   (which: (event: Event) => boolean, ...by: Event[]): Doctor =>
@@ -388,6 +405,16 @@ const cases: [title: string, expected: Wrong | Wrong[], doctor: Doctor][] = [
       ),
   ],
   ['a stranger’s recall is stored', 'unlawful', strangersRecall],
+  ['a connected user is shown offline', 'presence', watched([20, 'offline'])],
+  ['a connected user is shown offline in the middle', 'presence', watched([20, 'online'], [10_000, 'offline'], [35_000, 'online'])],
+  ['a user who has gone is shown online', 'presence', (events) => bobLeaves(9_000)(watched([20, 'online'])(events))],
+  ['who watches is told nothing', 'presence', watched()],
+  ['he is told nothing of who has gone', 'presence', (events) => bobLeaves(9_000)(watched()(events))],
+  [
+    'a user is shown offline long after a fault of a server',
+    'presence',
+    (events) => add(outage(8_000, 20_000))(watched([20, 'online'], [10_000, 'offline'], [50_000, 'online'])(events)),
+  ],
   ['a connection outlived its token', 'sessions', bobGot(whole, { isOpen: false, ms: 70_000 })],
 ]
 
@@ -401,6 +428,28 @@ t.test('nothing is wrong with a clean history, whichever way it is asked', async
   )
   t.same(judge(clean), judge(clean), 'the same history has the same verdict')
 })
+
+const honest: [title: string, doctor: Doctor][] = [
+  ['a connected user is shown online', watched([20, 'online'])],
+  ['he is shown offline for some seconds', watched([20, 'offline'], [9_000, 'online'], [30_000, 'offline'], [39_000, 'online'])],
+  ['who has gone is shown offline a little later', (events) => bobLeaves(9_000)(watched([20, 'online'], [20_000, 'offline'])(events))],
+  [
+    'during a fault of a server nobody can know, and for a while after it',
+    (events) => add(outage(8_000, 38_000))(watched([20, 'online'], [10_000, 'offline'], [48_000, 'online'])(events)),
+  ],
+  [
+    'of a connection that was cut off in silence nobody knows',
+    (events) => bobLeaves(9_000, { isSilent: true })(watched([20, 'online'])(events)),
+  ],
+  ['who is blocked sees nobody', (events) => add(block(true, 88), block(false, 89))(watched([20, 'offline'])(events))],
+]
+
+for (const [title, doctor] of honest) {
+  t.test(`honest: ${title}`, async (t) => {
+    const verdict = judge(doctor([...clean]))
+    t.same(found(verdict), [], verdict.violations.map(({ text }) => text).join('; '))
+  })
+}
 
 t.test('a history that is not changed by being judged', async (t) => {
   const builder = new HistoryBuilder()

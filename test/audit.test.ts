@@ -42,7 +42,7 @@ function stockAedes(events: DeploymentEvents): Deployment {
     cannot: () => undefined,
     fillDisk: () => undefined,
     freeDisk: () => undefined,
-    filtersOf: (user, groups) => [`u/${user}/msg`, ...groups.map((group) => `${group}/msg`)],
+    filtersOf: ({ user, groups }) => [`u/${user}/msg`, ...groups.map((group) => `${group}/msg`)],
     close: () => node.kill(),
   }
 }
