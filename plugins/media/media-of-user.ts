@@ -17,6 +17,7 @@ export async function eraseUploads(world: MediaWorld, user: string): Promise<voi
   for await (const object of objectsOf(world, user)) {
     await objects?.remove(object)
     for await (const ref of records.refs(object.id)) await records.removeRef(object.id, ref)
+    for await (const avatar of records.avatars(object.id)) await records.removeAvatar(object.id, avatar)
     await records.removeObject(object.id)
   }
   await records.removeUsage(user)

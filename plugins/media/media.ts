@@ -10,6 +10,7 @@ import { Attachments } from './attachments.js'
 import { maySeeAsAvatar, prepareAvatar } from './avatar-objects.js'
 import { Downloads } from './downloads.js'
 import { FileObjects } from './file-objects.js'
+import { putFilesIntoBucket } from './files-into-bucket.js'
 import { Grants } from './grants.js'
 import { Incoming } from './incoming.js'
 import { MediaAccess } from './media-access.js'
@@ -65,6 +66,7 @@ export const createMedia: PluginFactory = ({ config, logger, store, registry, av
     exportUser: (user) => uploadsOf(world, user),
     start: async () => {
       await world.incoming.start()
+      if (world.objects instanceof S3Objects) await putFilesIntoBucket(join(dir, 'objects'), world.objects, records, logger)
       sweep.start()
     },
     close: () => sweep.close(),

@@ -462,3 +462,27 @@ t.test('an erased user: his links show nothing more, and what he had announced i
   t.equal((await looks(s, undefined, url)).status, 403)
   t.equal((await puts(s, upload_url, fileOf('image/png'))).status, 403)
 })
+
+t.test('a server that is given a bucket puts into it what it kept as files, or does not start', async (t) => {
+  const s = await stage(t)
+  const [alice] = await s.cast(['alice', 'bob'])
+  const [image, note] = [await uploads(s, 'alice', 'image/png'), await uploads(s, 'alice', 'text/plain', Buffer.from('noodles'))]
+  await alice.sends('u/bob', { type: 'image', body: { ...image, width: 1, height: 1 } })
+  const { bytes } = await looks(s, 'bob', image.url)
+  await s.server.close()
+  const bucket = await openBucket(t)
+  bucket.isDown = true
+  await t.rejects(s.moves(bucket.settings), /cannot be put into the bucket/)
+  bucket.isDown = false
+  await s.moves(bucket.settings)
+  t.equal(bucket.objects.size, 2)
+  t.ok((await looks(s, 'bob', image.url)).bytes.equals(bytes))
+  t.equal((await looks(s, 'alice', note.url)).bytes.toString(), 'noodles')
+  t.equal((await looks(s, 'bob', note.url)).status, 403)
+  t.same(filesOf(mediaDirOf(s), '/objects/'), [])
+  t.equal(filesOf(mediaDirOf(s), '/objects-in-bucket-').length, 2, 'the way back')
+  await s.server.close()
+  bucket.isDown = true
+  await s.moves(bucket.settings)
+  t.pass('it is done once')
+})
