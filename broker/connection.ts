@@ -25,7 +25,7 @@ import type { PluginHost } from './plugin-host.js'
 import type { Outlet, Session } from './session.js'
 import type { StoredAck } from './stored-ack.js'
 import { Subscriptions } from './subscriptions.js'
-import type { TopicCache } from './topic-cache.js'
+import type { KnownTopic, TopicCache } from './topic-cache.js'
 import type { Transport, TransportEvents } from './transport.js'
 
 /** What all connections of a server share. */
@@ -65,6 +65,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
   #subscriptions: Subscriptions | undefined
   readonly #cutter: PacketCutter
   #publishes: InboundQueue | undefined
+  #lastTopic: KnownTopic | undefined
   #heardMs = performance.now()
   readonly #sinceMs = performance.now()
   #stuck: { sinceMs: number; sentBytes: number } | undefined
@@ -284,7 +285,8 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     if (start + 2 > end) throw new ProtocolViolation('PUBLISH without a topic')
     const topicEnd = start + 2 + bytes.readUInt16BE(start)
     if (topicEnd + idBytes > end) throw new ProtocolViolation('the topic is longer than its packet')
-    const { topic, target } = this.world.topics.get(bytes, start + 2, topicEnd)
+    this.#lastTopic = this.world.topics.get(bytes, start + 2, topicEnd, this.#lastTopic)
+    const { topic, target } = this.#lastTopic
     const packetId = qos === 0 ? 0 : bytes.readUInt16BE(topicEnd)
     if (qos !== 0 && packetId === 0) throw new ProtocolViolation('packet id 0 [MQTT-2.3.1-1]')
     const { caller } = this
@@ -295,10 +297,8 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     let error: Refusal | undefined = plugins.authorizePublish(caller, inbound)
     if (error === undefined && target.kind === 'open') {
       if (plugins.authorizeOpenPublish(caller, topic)) return this.#give(bytes, at, end)
-      error = refuse(
-        'forbidden',
-        `no rule of PARLEY_TOPICS lets ${caller.user === '' ? 'an anonymous client' : caller.user} publish to ${topic}`,
-      )
+      const who = caller.user === '' ? 'an anonymous client' : caller.user
+      error = refuse('forbidden', `no rule of PARLEY_TOPICS lets ${who} publish to ${topic}`)
     } else if (target.kind === 'reserved') error ??= refuse('forbidden', `${topic} is reserved`)
     else if (target.kind === 'unknown') error ??= refuse('not_found', `${topic}: ${target.why}`)
     if (caller.user === '') error ??= refuse('forbidden', 'an anonymous client cannot chat')
