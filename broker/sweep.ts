@@ -8,7 +8,7 @@ import { isTombstone, tombstoneOf } from './tombstone.js'
 import type { ConversationId } from './topics.js'
 
 /** `end`: neither this entry nor what is behind it. */
-export type Judgement = 'erase' | 'keep' | 'end'
+type Judgement = 'erase' | 'keep' | 'end'
 
 export interface Sweep {
   log: MessageLog

@@ -32,7 +32,7 @@ export interface Bubble {
   quoted: { from: string; text: string } | undefined
 }
 
-export interface Notice {
+interface Notice {
   kind: 'notice'
   message: Message
   text: string

@@ -21,7 +21,7 @@ export interface UploadGrant extends Claims {
   name?: string
 }
 
-export interface ViewGrant extends Claims {
+interface ViewGrant extends Claims {
   for: 'view'
 }
 
