@@ -441,6 +441,15 @@ const honest: [title: string, doctor: Doctor][] = [
     'of a connection that was cut off in silence nobody knows',
     (events) => bobLeaves(9_000, { isSilent: true })(watched([20, 'online'])(events)),
   ],
+  [
+    'a message that was refused first, and stored when it was sent again, stands behind later ones',
+    (events) =>
+      add({ event: 'refused', send: 0, code: 'muted' })(
+        events
+          .map((event) => (event.event === 'send' && event.send < 2 ? { ...event, name: `m${1 - event.send}` } : event))
+          .map((event) => (event.event === 'ack' && event.send < 2 ? { ...event, seq: 3 - event.seq } : event)),
+      ),
+  ],
   ['who is blocked sees nobody', (events) => add(block(true, 88), block(false, 89))(watched([20, 'offline'])(events))],
 ]
 

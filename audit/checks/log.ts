@@ -106,7 +106,9 @@ export function checkSenderOrder({ sends }: History, world: World, report: Repor
   for (const { conv, user, name } of sends) sharing.set(`${conv} ${user} ${name}`, (sharing.get(`${conv} ${user} ${name}`) ?? 0) + 1)
   const last = new Map<string, { seq: number; name: string }>()
   for (const send of sends) {
-    const { user, device, conv, name } = send
+    const { user, device, conv, name, refusals } = send
+    // Sent again after the refusal, when its sender was not muted or blocked any more, it stands where it came then.
+    if (refusals.length > 0) continue
     if ((sharing.get(`${conv} ${user} ${name}`) ?? 0) > 1 || !world.wasAlwaysIn(conv, user)) continue
     const seq = stored.get(send)?.[0]
     if (seq === undefined) continue
