@@ -11,6 +11,8 @@ import type { SubscriptionOwner } from './plugin.js'
 import { isChatFilter, isTooDeep, subscriptionOf, typingGroupOf } from './topics.js'
 
 const refused = 0x80
+/** Filters that plugins are asked about, of one connection; further ones are refused until these are answered. */
+const askedMax = 1_000
 
 interface Pending {
   /** Per requested filter: its code, or the place of its filter in what Aedes was given. */
@@ -30,6 +32,9 @@ export class Subscriptions {
   readonly #open = new Set<string>()
   /** What plugins were asked for, by filter. */
   readonly #owned = new Map<string, Owned>()
+  #asking = 0
+  /** One SUBSCRIBE after the other, so that nobody takes more of the store than others. */
+  #asked: Promise<unknown> = Promise.resolve()
 
   constructor(connection: Connection) {
     this.#connection = connection
@@ -58,13 +63,17 @@ export class Subscriptions {
         const ownership = ownershipOf(filter, caller.user)
         const owned = this.#ownedBy(filter)
         if (owned !== undefined) {
-          asked.push(
-            this.#ask(filter, owned).then((then) => {
+          if (this.#asking >= askedMax) continue
+          this.#asking++
+          this.#owned.set(filter, owned)
+          const answered = this.#asked
+            .then(() => this.#ask(filter, owned))
+            .then((then) => {
               if (then === undefined) return
               place.code = qos
               granted.push(then)
-            }),
-          )
+            })
+          asked.push(answered)
         } else if (ownership === 'own') {
           place.code = qos
           this.#watchTyping(filter)
@@ -85,12 +94,11 @@ export class Subscriptions {
       } else codes.push({ code: refused })
     }
     const answer = (): void => this.#forward(packetId, { codes, granted }, forAedes)
-    if (asked.length === 0) answer()
-    else
-      void Promise.allSettled(asked).then((results) => {
-        for (const result of results) if (result.status === 'rejected') logger.warn({ err: result.reason }, 'a filter could not be judged')
-        answer()
-      })
+    if (asked.length === 0) return answer()
+    this.#asked = Promise.allSettled(asked).then((results) => {
+      for (const result of results) if (result.status === 'rejected') logger.warn({ err: result.reason }, 'a filter could not be judged')
+      answer()
+    })
   }
 
   #ownedBy(filter: string): Owned | undefined {
@@ -102,12 +110,16 @@ export class Subscriptions {
 
   async #ask(filter: string, owned: Owned): Promise<(() => void) | undefined> {
     const { session } = this.#connection
-    if (session === undefined) return undefined
-    this.#owned.set(filter, owned)
-    const then = await owned.owner.subscribe(session, owned.id)
-    // UNSUBSCRIBE, or the end of the connection, came while it was asked.
-    if (!this.#owned.has(filter)) owned.owner.unsubscribe(session, owned.id)
-    return then
+    try {
+      if (session === undefined || !this.#owned.has(filter)) return undefined
+      const then = await owned.owner.subscribe(session, owned.id)
+      // UNSUBSCRIBE, or the end of the connection, came while it was asked.
+      if (!this.#owned.has(filter)) owned.owner.unsubscribe(session, owned.id)
+      if (then === undefined && this.#owned.get(filter) === owned) this.#owned.delete(filter)
+      return then
+    } finally {
+      this.#asking--
+    }
   }
 
   /** The connection has ended. */

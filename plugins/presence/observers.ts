@@ -141,13 +141,25 @@ export class Observers implements SubscriptionOwner {
   /** One look after the other, so that what is told of a user keeps its order. */
   async #lookAtDue(): Promise<void> {
     this.#isLooking = true
-    while (this.#due.size > 0) {
-      const users = [...this.#due].slice(0, batchMax)
-      for (const user of users) this.#due.delete(user)
-      const standings = await this.#options.lookUp(users)
-      await Promise.all(users.map((user, at) => this.#show(this.#watches.of(user), standings[at])))
+    try {
+      while (this.#due.size > 0) {
+        const users = this.#nextDue()
+        const standings = await this.#options.lookUp(users)
+        await Promise.all(users.map((user, at) => this.#show(this.#watches.of(user), standings[at])))
+      }
+    } finally {
+      this.#isLooking = false
     }
-    this.#isLooking = false
+  }
+
+  #nextDue(): string[] {
+    const users: string[] = []
+    for (const user of this.#due) {
+      if (users.length >= batchMax) break
+      this.#due.delete(user)
+      users.push(user)
+    }
+    return users
   }
 
   /** Does not reject: who could not be told is told in a later round. */

@@ -4,10 +4,12 @@
  */
 import { Type } from 'typebox'
 import { refuse } from '../../broker/errors.js'
+import { isKnown } from '../../broker/known-user.js'
 import { idSchema } from '../../broker/payloads.js'
 import { method, type PluginFactory } from '../../broker/plugin.js'
 import { Observers } from './observers.js'
 import { createPresenceMetrics } from './presence-metrics.js'
+import { rememberingRowsOf } from './sharing.js'
 import { Sightings } from './sightings.js'
 import { hiddenValue, type PresenceWorld, presenceOf, visibilityOf } from './value.js'
 
@@ -26,7 +28,12 @@ const busKind = 'presence'
 type Told = { left: readonly string[] } | { busy: string }
 
 export const createPresence: PluginFactory = ({ config, logger, store, log, hub, bus, devices, registry, isBusy }) => {
-  const sightings = new Sightings({ records: store.records, sessions: store.sessions, logger })
+  const sightings = new Sightings({
+    records: store.records,
+    sessions: store.sessions,
+    isKnown: (user) => isKnown(store.directory, user),
+    logger,
+  })
   const world: PresenceWorld = {
     directory: store.directory,
     sightings,
@@ -53,7 +60,10 @@ export const createPresence: PluginFactory = ({ config, logger, store, log, hub,
   bus.on(busKind, (bytes) => hear(JSON.parse(bytes.toString()) as Told))
 
   const ask = async (watcher: string, users: readonly string[]): Promise<Record<string, object>> => {
-    const seen = await Promise.all(users.map(async (user) => ({ user, visibility: await visibilityOf(world, watcher, user) })))
+    const directory = rememberingRowsOf(watcher, store.directory)
+    const seen = await Promise.all(
+      users.map(async (user) => ({ user, visibility: await visibilityOf({ ...world, directory }, watcher, user) })),
+    )
     const visible = seen.filter(({ visibility }) => visibility === 'visible').map(({ user }) => user)
     const standings = await devices.lookUp(visible)
     const values = await Promise.all(

@@ -2,7 +2,7 @@
 import type { ConversationRow, Directory } from '../../broker/store/store.js'
 import { type ConversationId, directConversation, groupOf, isGroup } from '../../broker/topics.js'
 
-type Reads = Pick<Directory, 'conversation' | 'conversationsOf' | 'member'>
+export type Reads = Pick<Directory, 'conversation' | 'conversationsOf' | 'member'>
 
 /**
  * The conversation by which `watcher` may see `user`; undefined: there is none. `known` is asked first, the one that it was before. Reads more
@@ -21,6 +21,20 @@ export async function sharedConversation(
   const [theirs, his] = await Promise.all([directory.conversationsOf(user), directory.conversationsOf(watcher)])
   const groups = new Set(presentGroups(theirs))
   return presentGroups(his).find((conv) => groups.has(conv))
+}
+
+/** The same, for many questions about one user: his conversations are read once. */
+export function rememberingRowsOf(user: string, directory: Reads): Reads {
+  let rows: Promise<ConversationRow[]> | undefined
+  return {
+    conversation: (of, conv) => directory.conversation(of, conv),
+    member: (group, of) => directory.member(group, of),
+    conversationsOf: (of) => {
+      if (of !== user) return directory.conversationsOf(of)
+      rows ??= directory.conversationsOf(user)
+      return rows
+    },
+  }
 }
 
 async function areMembers(directory: Reads, group: string, ...users: string[]): Promise<boolean> {

@@ -11,6 +11,8 @@ const writesAtOnce = 100
 export interface SightingsOptions {
   records: KeyValueStore
   sessions: Pick<SessionStore, 'list'>
+  /** False of who was erased: nothing is kept of him. */
+  isKnown(user: string): Promise<boolean>
   logger: Logger
 }
 
@@ -48,12 +50,17 @@ export class Sightings {
     try {
       for (let at = 0; at < due.length; at += writesAtOnce) {
         const batch = due.slice(at, at + writesAtOnce)
-        await Promise.all(batch.map(([user, ts]) => this.#options.records.put(keyOf(user), Buffer.from(String(ts)))))
+        await Promise.all(batch.map(([user, ts]) => this.#write(user, ts)))
       }
     } catch (error) {
       this.#options.logger.warn({ err: error }, 'when users were last seen cannot be written')
     }
     for (const [user, ts] of due) if (this.#due.get(user) === ts) this.#due.delete(user)
+  }
+
+  async #write(user: string, ts: number): Promise<void> {
+    const { records, isKnown } = this.#options
+    if (await isKnown(user)) await records.put(keyOf(user), Buffer.from(String(ts)))
   }
 
   async erase(user: string): Promise<void> {

@@ -2,13 +2,12 @@
 
 import { isOnline, type Standing } from '../../broker/device-registry.js'
 import type { Refusal } from '../../broker/errors.js'
-import type { Directory } from '../../broker/store/store.js'
 import type { ConversationId } from '../../broker/topics.js'
-import { sharedConversation } from './sharing.js'
+import { type Reads, sharedConversation } from './sharing.js'
 import type { Sightings } from './sightings.js'
 
 export interface PresenceWorld {
-  readonly directory: Directory
+  readonly directory: Reads
   readonly sightings: Pick<Sightings, 'of'>
   isBusy(user: string): Promise<boolean>
   /** Why `watcher` may not write to `user`; undefined: he may. */
