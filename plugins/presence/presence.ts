@@ -9,7 +9,7 @@ import { idSchema } from '../../broker/payloads.js'
 import { method, type PluginFactory } from '../../broker/plugin.js'
 import { Observers } from './observers.js'
 import { createPresenceMetrics } from './presence-metrics.js'
-import { rememberingRowsOf } from './sharing.js'
+import { SharedRows } from './shared-rows.js'
 import { Sightings } from './sightings.js'
 import { hiddenValue, type PresenceWorld, presenceOf, visibilityOf } from './value.js'
 
@@ -34,8 +34,10 @@ export const createPresence: PluginFactory = ({ config, logger, store, log, hub,
     isKnown: (user) => isKnown(store.directory, user),
     logger,
   })
+  const rows = new SharedRows(store.directory)
   const world: PresenceWorld = {
     directory: store.directory,
+    rows,
     sightings,
     isBusy,
     judge: (watcher, user) => log.conversations.judge(watcher, user),
@@ -51,7 +53,11 @@ export const createPresence: PluginFactory = ({ config, logger, store, log, hub,
 
   const hear = (told: Told): void => {
     if ('busy' in told) observers.busyChanged(told.busy)
-    else for (const user of told.left) observers.judgeAnew(user, hub.sessionsOf(user))
+    else
+      for (const user of told.left) {
+        rows.forget(user)
+        observers.judgeAnew(user, hub.sessionsOf(user))
+      }
   }
   const tell = (told: Told): void => {
     hear(told)
@@ -60,10 +66,7 @@ export const createPresence: PluginFactory = ({ config, logger, store, log, hub,
   bus.on(busKind, (bytes) => hear(JSON.parse(bytes.toString()) as Told))
 
   const ask = async (watcher: string, users: readonly string[]): Promise<Record<string, object>> => {
-    const directory = rememberingRowsOf(watcher, store.directory)
-    const seen = await Promise.all(
-      users.map(async (user) => ({ user, visibility: await visibilityOf({ ...world, directory }, watcher, user) })),
-    )
+    const seen = await Promise.all(users.map(async (user) => ({ user, visibility: await visibilityOf(world, watcher, user) })))
     const visible = seen.filter(({ visibility }) => visibility === 'visible').map(({ user }) => user)
     const standings = await devices.lookUp(visible)
     const values = await Promise.all(

@@ -3,11 +3,10 @@
 import { isOnline, type Standing } from '../../broker/device-registry.js'
 import type { Refusal } from '../../broker/errors.js'
 import type { ConversationId } from '../../broker/topics.js'
-import { type Reads, sharedConversation } from './sharing.js'
+import { type SharingWorld, sharedConversation } from './sharing.js'
 import type { Sightings } from './sightings.js'
 
-export interface PresenceWorld {
-  readonly directory: Reads
+export interface PresenceWorld extends SharingWorld {
   readonly sightings: Pick<Sightings, 'of'>
   isBusy(user: string): Promise<boolean>
   /** Why `watcher` may not write to `user`; undefined: he may. */
@@ -28,14 +27,14 @@ export type Judgement = { via: ConversationId; isHidden: boolean }
 
 /** undefined: the watcher has no business with this user. */
 export async function judgementOf(
-  { directory, judge }: PresenceWorld,
+  world: PresenceWorld,
   watcher: string,
   user: string,
   known?: ConversationId,
 ): Promise<Judgement | undefined> {
   const [via, refusal] = await Promise.all([
-    sharedConversation(directory, watcher, user, known),
-    watcher === user ? undefined : judge(watcher, user),
+    sharedConversation(world, watcher, user, known),
+    watcher === user ? undefined : world.judge(watcher, user),
   ])
   if (via === undefined || refusal?.code === 'not_found') return undefined
   return { via, isHidden: refusal?.code === 'blocked' }
