@@ -429,6 +429,12 @@ t.test('nothing is wrong with a clean history, whichever way it is asked', async
   t.same(judge(clean), judge(clean), 'the same history has the same verdict')
 })
 
+/** Alice's first message is stored behind her second. */
+const firstTwoSwapped: Doctor = (events) =>
+  events
+    .map((event) => (event.event === 'send' && event.send < 2 ? { ...event, name: `m${1 - event.send}` } : event))
+    .map((event) => (event.event === 'ack' && event.send < 2 ? { ...event, seq: 3 - event.seq } : event))
+
 const honest: [title: string, doctor: Doctor][] = [
   ['a connected user is shown online', watched([20, 'online'])],
   ['he is shown offline for some seconds', watched([20, 'offline'], [9_000, 'online'], [30_000, 'offline'], [39_000, 'online'])],
@@ -443,13 +449,9 @@ const honest: [title: string, doctor: Doctor][] = [
   ],
   [
     'a message that was refused first, and stored when it was sent again, stands behind later ones',
-    (events) =>
-      add({ event: 'refused', send: 0, code: 'muted' })(
-        events
-          .map((event) => (event.event === 'send' && event.send < 2 ? { ...event, name: `m${1 - event.send}` } : event))
-          .map((event) => (event.event === 'ack' && event.send < 2 ? { ...event, seq: 3 - event.seq } : event)),
-      ),
+    (events) => add({ event: 'refused', send: 0, code: 'muted' })(firstTwoSwapped(events)),
   ],
+  ['the same, and the refusal was lost with its connection', (events) => add(block(true, 88), block(false, 89))(firstTwoSwapped(events))],
   ['who is blocked sees nobody', (events) => add(block(true, 88), block(false, 89))(watched([20, 'offline'])(events))],
 ]
 

@@ -107,8 +107,9 @@ export function checkSenderOrder({ sends }: History, world: World, report: Repor
   const last = new Map<string, { seq: number; name: string }>()
   for (const send of sends) {
     const { user, device, conv, name, refusals } = send
-    // Sent again after the refusal, when its sender was not muted or blocked any more, it stands where it came then.
-    if (refusals.length > 0) continue
+    // Sent again after the refusal, when its sender was not muted or blocked any more, it stands where it came then. The refusal may
+    // have been lost with its connection.
+    if (refusals.length > 0 || isTrueRefusal('blocked', send, world) || isTrueRefusal('muted', send, world)) continue
     if ((sharing.get(`${conv} ${user} ${name}`) ?? 0) > 1 || !world.wasAlwaysIn(conv, user)) continue
     const seq = stored.get(send)?.[0]
     if (seq === undefined) continue
