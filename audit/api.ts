@@ -2,6 +2,7 @@
  * The server's HTTP side as the audit uses it: methods as a user, the admin API to make users known, tokens. Tokens that
  * live long are kept, one for each user.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { mintToken } from '../broker/token.js'
 import type { AuditNode, Deployment } from './deployment.js'
 
@@ -11,6 +12,8 @@ export interface Answer {
 }
 
 const keptSecondsMin = 3_600
+const patienceMs = 20_000
+const retryMs = 500
 /** On a busy machine the store that stands in for MongoDB takes its time to read everything back. */
 const callMsMax = 60_000
 
@@ -44,9 +47,18 @@ export class Api {
     return this.#post(`rpc/${method}`, await this.token(user, keptSecondsMin * 6), params)
   }
 
-  /** As `call`; throws unless the answer is a result. */
+  /** As `call`; asked again while the answer is that the store cannot be reached now. */
+  async callPatiently(user: string, method: string, params: object): Promise<Answer | undefined> {
+    for (const deadlineMs = performance.now() + patienceMs; ; ) {
+      const answer = await this.call(user, method, params)
+      if (answer?.status !== 503 || performance.now() > deadlineMs) return answer
+      await delay(retryMs)
+    }
+  }
+
+  /** As `callPatiently`; throws unless the answer is a result. */
   async rpc(user: string, method: string, params: object): Promise<Record<string, unknown>> {
-    const answer = await this.call(user, method, params)
+    const answer = await this.callPatiently(user, method, params)
     if (answer?.status !== 200) throw new Error(`${method} for ${user} was answered by ${JSON.stringify(answer ?? 'nothing')}`)
     return answer.body
   }

@@ -77,7 +77,7 @@ async function readHistory({ api, recorder }: ReadWorld, user: string, address: 
   let [at, head] = [after, 0]
   for (let pages = 0; pages < pagesMax; pages++) {
     const params = at < 0 ? { conv: address, limit: -at } : { conv: address, after: at, limit: pageMax }
-    const answer = await api.call(user, 'history', params)
+    const answer = await api.callPatiently(user, 'history', params)
     if (answer?.status === 403 || answer?.status === 404) return
     if (answer?.status !== 200) throw new Error(`history of ${address} for ${user} was answered by ${JSON.stringify(answer ?? 'nothing')}`)
     const { messages, head: last } = answer.body as { messages: Message[]; head: number }
@@ -99,7 +99,7 @@ function note(recorder: Recorder, conv: ConversationId, message: Message, user: 
 async function readList({ api, recorder }: ReadWorld, user: string): Promise<void> {
   const rows: ListRow[] = []
   for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-    const answer = await api.call(user, 'conversations', { limit: pageMax, ...(cursor === undefined ? {} : { cursor }) })
+    const answer = await api.callPatiently(user, 'conversations', { limit: pageMax, ...(cursor === undefined ? {} : { cursor }) })
     if (answer?.status === 404) return
     if (answer?.status !== 200) throw new Error(`conversations of ${user} was answered by ${JSON.stringify(answer ?? 'nothing')}`)
     const page = answer.body as { conversations: (Omit<ListRow, 'acked'> & { conv: Address })[]; next?: string }
