@@ -5,7 +5,7 @@
 import { refuse } from './errors.js'
 import type { LogWriterOptions } from './log-writer.js'
 import type { Operation } from './operation.js'
-import type { Effect, LogEntry } from './store/store.js'
+import { type Effect, type LogEntry, StoreUnavailable } from './store/store.js'
 import { tailOf } from './stored-form.js'
 import { isTombstone } from './tombstone.js'
 import type { ConversationId } from './topics.js'
@@ -71,7 +71,9 @@ export class Answers {
         if (first.status === 'rejected') throw first.reason
         answerDuplicate(operation, first.value)
       } catch (error) {
-        this.#options.logger.error({ err: error }, 'the first of a duplicate cannot be read')
+        const { logger } = this.#options
+        if (error instanceof StoreUnavailable) logger.warn({ err: error }, 'the store cannot be read for the first of a duplicate')
+        else logger.error({ err: error }, 'the first of a duplicate cannot be read')
         operation.failed('the store cannot be read')
       }
     }

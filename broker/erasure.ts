@@ -13,6 +13,7 @@ import { InTurn } from './in-turn.js'
 import type { LogWriter } from './log-writer.js'
 import type { Logger } from './logger.js'
 import type { PluginHost } from './plugin-host.js'
+import { StoreUnavailable } from './store/store.js'
 import { sweep } from './sweep.js'
 import type { ConversationId } from './topics.js'
 
@@ -39,9 +40,17 @@ export class Erasure {
     this.#world = world
   }
 
-  /** Takes up what was not finished. */
+  /** Takes up what was not finished; a store that cannot be read now is asked again later, since the server may serve before it is back. */
   async start(): Promise<void> {
-    for await (const { key } of this.#world.store.records.entries(jobPrefix)) this.#begin(key.slice(jobPrefix.length))
+    const { store, logger, retryMs = retryMsDefault } = this.#world
+    const { signal } = this.#stopping
+    try {
+      for await (const { key } of store.records.entries(jobPrefix)) this.#begin(key.slice(jobPrefix.length))
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) throw error
+      logger.warn({ err: error }, 'erasures that are not finished cannot be read yet; it is tried again')
+      void delay(retryMs, undefined, { signal, ref: false }).then(() => this.start(), ignore)
+    }
   }
 
   /** Resolves when it is certain to be done; `done`: it is. */
