@@ -63,10 +63,11 @@ export class Applied {
 
   async #putMembers(segments: readonly SegmentDocument[]): Promise<void> {
     const { members } = this.#server.collections
-    const documents = new Map(segments.flatMap(membersOf).map((document) => [document._id, document]))
-    if (documents.size === 0) return
-    await this.#server.runUnlessThere(() => members.insertMany([...documents.values()], { ordered: false }))
-    const updates = [...documents.values()].map(({ _id, at, role, spans, mutedUntilTs }) => ({
+    const documents = [...new Map(segments.flatMap(membersOf).map((document) => [document._id, document])).values()]
+    if (documents.length === 0) return
+    const known = (await this.#server.insertNew(members, documents)).map((index) => documents[index] as MemberDocument)
+    if (known.length === 0) return
+    const updates = known.map(({ _id, at, role, spans, mutedUntilTs }) => ({
       updateOne: {
         filter: { _id, at: { $lt: at } },
         update: { $set: { at, role: role ?? null, mutedUntilTs: mutedUntilTs ?? null, ...(spans && { spans }) } },

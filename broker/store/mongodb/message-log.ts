@@ -3,7 +3,7 @@
  * a name that only one writer can take: so it is written whole or not at all, the log has no gap, and a writer that was too late is
  * refused. All conversations of a batch go in one command, and what is derived of them in one or two more.
  */
-import { Binary, MongoBulkWriteError } from 'mongodb'
+import { Binary } from 'mongodb'
 import type { ConversationId } from '../../topics.js'
 import {
   type ConversationAppend,
@@ -21,7 +21,7 @@ import { type Applied, retransmitId } from './applied.js'
 import { decodeEntry, decodeId, encodeEntry, encodeId, type SegmentDocument, segmentId } from './collections.js'
 import { FreshIds } from './fresh-ids.js'
 import { inOrder } from './pages.js'
-import { duplicateKey, type MongodbServer } from './server.js'
+import type { MongodbServer } from './server.js'
 
 const pageMax = 100
 /** Of a document, which MongoDB bounds at 16 MiB. */
@@ -78,16 +78,8 @@ export class MongodbMessageLog implements MessageLog {
   async #insert(segments: readonly SegmentDocument[]): Promise<ConversationId[]> {
     if (segments.length === 0) return []
     try {
-      return await this.#server.run(async () => {
-        try {
-          await this.#server.collections.messages.insertMany(segments, { ordered: false })
-          return []
-        } catch (error) {
-          const lost = lostOf(error)
-          if (lost === undefined) throw error
-          return lost.map((index) => (segments[index] as SegmentDocument).conv)
-        }
-      })
+      const lost = await this.#server.insertNew(this.#server.collections.messages, segments)
+      return lost.map((index) => (segments[index] as SegmentDocument).conv)
     } catch (error) {
       // It may have been written all the same: whoever tries again has to look first.
       for (const { conv } of segments) this.#forget(conv)
@@ -255,11 +247,4 @@ function segmentOf({ conv, head, entries, effects, retransmits }: ConversationAp
     ...(effects.length > 0 && { effects }),
     ...(retransmits.length > 0 && { retransmits }),
   }
-}
-
-/** Which documents were refused for their name or an id; undefined when anything else went wrong. */
-function lostOf(error: unknown): number[] | undefined {
-  if (!(error instanceof MongoBulkWriteError) || error.result.getWriteConcernError() !== undefined) return undefined
-  const faults = [error.writeErrors].flat()
-  return faults.length > 0 && faults.every(({ code }) => code === duplicateKey) ? faults.map(({ index }) => index) : undefined
 }

@@ -2,7 +2,15 @@
  * The connection to the MongoDB server. Every call goes through `run`, so that whatever the driver rejects with becomes
  * StoreUnavailable, within a bounded time. Writes are acknowledged by a majority with the journal; reads see what a majority has.
  */
-import { type Collection, type Filter, MongoClient, MongoError, MongoServerError } from 'mongodb'
+import {
+  type Collection,
+  type Filter,
+  MongoBulkWriteError,
+  MongoClient,
+  MongoError,
+  MongoServerError,
+  type OptionalUnlessRequiredId,
+} from 'mongodb'
 import { OperatorError } from '../../operator-error.js'
 import { StoreUnavailable } from '../store.js'
 import { type Collections, collectionsOf } from './collections.js'
@@ -16,7 +24,14 @@ const namedMax = 1_000
 /** The same, one by one. */
 const singlyMax = 16
 const upsertTries = 3
-export const duplicateKey = 11_000
+const duplicateKey = 11_000
+
+/** Which documents of an unordered insert were refused for their name or an id; undefined when anything else went wrong. */
+function refusedOf(error: unknown): number[] | undefined {
+  if (!(error instanceof MongoBulkWriteError) || error.result.getWriteConcernError() !== undefined) return undefined
+  const faults = [error.writeErrors].flat()
+  return faults.length > 0 && faults.every(({ code }) => code === duplicateKey) ? faults.map(({ index }) => index) : undefined
+}
 
 export const isDuplicateKey = (error: unknown): boolean => error instanceof MongoServerError && error.code === duplicateKey
 
@@ -80,6 +95,20 @@ export class MongodbServer {
         await work()
       } catch (error) {
         if (!isDuplicateKey(error)) throw error
+      }
+    })
+  }
+
+  /** Inserts at once what is not there yet, and returns the places of those that are. */
+  insertNew<T extends { _id: string }>(collection: Collection<T>, documents: readonly T[]): Promise<number[]> {
+    return this.run(async () => {
+      try {
+        await collection.insertMany(documents as OptionalUnlessRequiredId<T>[], { ordered: false })
+        return []
+      } catch (error) {
+        const refused = refusedOf(error)
+        if (refused === undefined) throw error
+        return refused
       }
     })
   }
