@@ -31,7 +31,7 @@ const batchMax = 200
 /** Watches judged at once. */
 const judgedAtOnce = 50
 /** Before a session is told anything it is judged anew, unless that was so lately. */
-const judgedMsMax = 30_000
+const judgedMsMax = 15_000
 /** A watch about which there is nothing to tell is judged anew after so long, a few in each round. */
 const silentMs = 300_000
 const silentMax = 50

@@ -9,7 +9,8 @@ import { idSchema } from '../../broker/payloads.js'
 import { method, type PluginFactory } from '../../broker/plugin.js'
 import { Observers } from './observers.js'
 import { createPresenceMetrics } from './presence-metrics.js'
-import { SharedRows } from './shared-rows.js'
+import { Recent } from './recent.js'
+import { createSharedRows } from './shared-rows.js'
 import { Sightings } from './sightings.js'
 import { hiddenValue, type PresenceWorld, presenceOf, visibilityOf } from './value.js'
 
@@ -22,6 +23,12 @@ const valueSchema = Type.Object({
   last_seen: Type.Optional(Type.Integer({ minimum: 0 })),
 })
 
+/** Who may see whom, and who is busy, is read again after so long, should the word of a change be lost. */
+const recentMs = 15_000
+const recentMax = 20_000
+/** For what is still to be written when the server ends. */
+const closeMsMax = 5_000
+
 /** What one node tells the others: users who are to be looked at, and for what. */
 const busKind = 'presence'
 
@@ -31,16 +38,22 @@ export const createPresence: PluginFactory = ({ config, logger, store, log, hub,
   const sightings = new Sightings({
     records: store.records,
     sessions: store.sessions,
-    isKnown: (user) => isKnown(store.directory, user),
+    isWanted: async (user) => hub.sessionsOf(user).length === 0 && isKnown(store.directory, user),
     logger,
   })
-  const rows = new SharedRows(store.directory)
+  const rows = createSharedRows(store.directory)
+  const busy = new Recent({ read: isBusy, keptMs: recentMs, keysMax: recentMax })
+  const verdicts = new Recent({
+    read: (pair) => log.conversations.judge(...(pair.split(' ') as [string, string])),
+    keptMs: recentMs,
+    keysMax: recentMax,
+  })
   const world: PresenceWorld = {
     directory: store.directory,
     rows,
     sightings,
-    isBusy,
-    judge: (watcher, user) => log.conversations.judge(watcher, user),
+    isBusy: (user) => busy.of(user),
+    judge: (watcher, user) => verdicts.of(`${watcher} ${user}`),
   }
   const metrics = createPresenceMetrics(registry, () => observers.watchCount)
   const observers: Observers = new Observers({
@@ -52,8 +65,10 @@ export const createPresence: PluginFactory = ({ config, logger, store, log, hub,
   })
 
   const hear = (told: Told): void => {
-    if ('busy' in told) observers.busyChanged(told.busy)
-    else
+    if ('busy' in told) {
+      busy.forget(told.busy)
+      observers.busyChanged(told.busy)
+    } else
       for (const user of told.left) {
         rows.forget(user)
         observers.judgeAnew(user, hub.sessionsOf(user))
@@ -88,7 +103,7 @@ export const createPresence: PluginFactory = ({ config, logger, store, log, hub,
     },
     async close() {
       observers.close()
-      await sightings.flush()
+      await sightings.flush(closeMsMax)
     },
     subscriptions: { 'u/{user}/presence': observers },
     methods: {
@@ -100,6 +115,8 @@ export const createPresence: PluginFactory = ({ config, logger, store, log, hub,
     },
     onMembersLeft: (_conv, users) => tell({ left: users }),
     onDirectChanged(user, peer) {
+      verdicts.forget(`${user} ${peer}`)
+      verdicts.forget(`${peer} ${user}`)
       observers.judgeAnew(user, hub.sessionsOf(user))
       observers.judgeAnew(peer, hub.sessionsOf(peer))
     },

@@ -5,14 +5,14 @@
 import type { Logger } from '../../broker/logger.js'
 import type { KeyValueStore, SessionStore } from '../../broker/store/store.js'
 
-const writeMs = 5_000
+const writeMs = 15_000
 const writesAtOnce = 100
 
 export interface SightingsOptions {
   records: KeyValueStore
   sessions: Pick<SessionStore, 'list'>
-  /** False of who was erased: nothing is kept of him. */
-  isKnown(user: string): Promise<boolean>
+  /** False of who is back, and of who was erased. */
+  isWanted(user: string): Promise<boolean>
   logger: Logger
 }
 
@@ -42,13 +42,14 @@ export class Sightings {
     return latest > 0 ? latest : undefined
   }
 
-  /** Never rejects: what cannot be written is given up, and the stored sessions know better than nothing. */
-  async flush(): Promise<void> {
+  /** Never rejects: what cannot be written, or not in time, is given up, and the stored sessions know better than nothing. */
+  async flush(msMax = Number.POSITIVE_INFINITY): Promise<void> {
+    const untilMs = performance.now() + msMax
     clearTimeout(this.#timer)
     this.#timer = undefined
     const due = [...this.#due]
     try {
-      for (let at = 0; at < due.length; at += writesAtOnce) {
+      for (let at = 0; at < due.length && performance.now() < untilMs; at += writesAtOnce) {
         const batch = due.slice(at, at + writesAtOnce)
         await Promise.all(batch.map(([user, ts]) => this.#write(user, ts)))
       }
@@ -59,8 +60,8 @@ export class Sightings {
   }
 
   async #write(user: string, ts: number): Promise<void> {
-    const { records, isKnown } = this.#options
-    if (await isKnown(user)) await records.put(keyOf(user), Buffer.from(String(ts)))
+    const { records, isWanted } = this.#options
+    if (await isWanted(user)) await records.put(keyOf(user), Buffer.from(String(ts)))
   }
 
   async erase(user: string): Promise<void> {

@@ -48,6 +48,7 @@ export async function visibilityOf(world: PresenceWorld, watcher: string, user: 
 
 export async function presenceOf(world: PresenceWorld, user: string, standing: Standing): Promise<PresenceValue> {
   if (isOnline(standing)) return (await world.isBusy(user)) ? { status: 'online', busy: true } : { status: 'online' }
-  const lastSeen = Math.max(standing.goneTs ?? 0, (await world.sightings.of(user)) ?? 0)
+  // In a cluster it is in Redis for a while, and in the store for good.
+  const lastSeen = standing.goneTs ?? (await world.sightings.of(user)) ?? 0
   return lastSeen > 0 ? { status: 'offline', last_seen: lastSeen } : { status: 'offline' }
 }
