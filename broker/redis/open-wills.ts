@@ -80,7 +80,13 @@ export class OpenWills {
     const key = this.#key(`wills:${node}`)
     for await (const { field, value } of hashEntries(redis, key)) {
       if ((await redis.hdel(key, field)) === 0) continue
-      await publish(field, decodePacket(value).packet)
+      try {
+        await publish(field, decodePacket(value).packet)
+      } catch (error) {
+        // It is still to be published, by whoever is first in the next round.
+        await redis.hset(key, field, value)
+        throw error
+      }
     }
     await redis.srem(this.#key('nodes'), node)
     logger.info({ node }, 'another node has died; its wills are published')
