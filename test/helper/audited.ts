@@ -32,6 +32,8 @@ export async function audit(t: Test, options: RunOptions, deploy: Deploy): Promi
   return { history, verdict }
 }
 
+const runsMax = 3
+
 export type Find = [mutation: Mutation, ...wrongs: Wrong[]]
 
 /**
@@ -47,13 +49,16 @@ export function findsAll(
 ): void {
   const mutated = [...broken.map(([mutation]) => mutation), ...alsoBroken]
   t.test(`found: a server that ${mutated.map(({ title }) => title).join(', and ')}`, { buffered: true }, async (t) => {
-    const { history, verdict } = await audit(t, options, (dir) => deploy(dir, buildMutant(mutated, folder(t))))
-    const [skipped] = history.run.skipped
-    if (skipped !== undefined) return t.comment(`${skipped.kind} cannot be done here: ${skipped.why}`)
-    for (const [{ title }, ...wrongs] of broken) {
-      const count = wrongs.reduce((sum, wrong) => sum + verdict.wrong[wrong], 0)
-      t.ok(count > 0, `${title}: ${count} × ${wrongs.join(' or ')}`)
-      t.ok(verdict.violations.some(({ wrong }) => wrongs.includes(wrong)))
+    const counts = broken.map(() => 0)
+    // On a busy machine less is said and done in the same time: what is not found is looked for again, for longer.
+    for (let run = 1; run <= runsMax && counts.includes(0); run++) {
+      const longer = { ...options, minutes: options.minutes * run }
+      const { history, verdict } = await audit(t, longer, (dir) => deploy(dir, buildMutant(mutated, folder(t))))
+      const [skipped] = history.run.skipped
+      if (skipped !== undefined) return t.comment(`${skipped.kind} cannot be done here: ${skipped.why}`)
+      for (const [at, [, ...wrongs]] of broken.entries())
+        counts[at] = (counts[at] ?? 0) + verdict.violations.filter(({ wrong }) => wrongs.includes(wrong)).length
     }
+    for (const [at, [{ title }, ...wrongs]] of broken.entries()) t.ok(counts[at], `${title}: ${counts[at]} × ${wrongs.join(' or ')}`)
   })
 }
