@@ -116,8 +116,8 @@ export type Event =
   | { event: 'node'; node: string; what: 'up' | 'exit'; ms: number; isOrdered: boolean; why: string }
   | { event: 'logged'; node: string; level: string; text: string }
   | { event: 'sample'; sample: Sample }
-  /** `isRead`: all that could be read back was; false when the servers did not let it come to that. */
-  | ({ event: 'healed'; ms: number; sessions: number; waitedMs: number; complaint: string; isRead: boolean } & Leftovers)
+  /** `endMs`: when what was still open was written down. `isRead`: all that could be read back was; false when the servers did not let it come to that. */
+  | ({ event: 'healed'; ms: number; sessions: number; waitedMs: number; endMs?: number; complaint: string; isRead: boolean } & Leftovers)
 
 export type EventOf<Name extends Event['event']> = Extract<Event, { event: Name }>
 

@@ -6,6 +6,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
 import type { ConversationId } from '../broker/topics.js'
 import type { Event, Run, Runs } from './history.js'
+import { PresenceBoard } from './presence-board.js'
 
 const bufferCharsMax = 1 << 18
 
@@ -14,6 +15,7 @@ export class Recorder {
   acked = 0
   refused = 0
   delivered = 0
+  readonly presence = new PresenceBoard()
   readonly file: string
   readonly #fd: number
   readonly #startedMs = performance.now()
@@ -70,6 +72,7 @@ export class Recorder {
   }
 
   write(event: Event): void {
+    this.presence.note(event)
     const line = `${JSON.stringify(event)}\n`
     this.#lines.push(line)
     this.#chars += line.length

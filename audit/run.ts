@@ -51,6 +51,8 @@ const startMsMax = 60_000
 const healMsMaxUsual = 30_000
 const lineCharsMax = 1_000
 const quietMs = 1_200
+/** A little more than the checker lets pass. */
+const presenceMsMax = 24_000
 const drainMsMax = 10_000
 const sampleMs = 1_000
 const startSlice = 50
@@ -235,12 +237,22 @@ async function settle({ clients, recorder, deployment, live, options: { healMsMa
   return late.length > 0 ? `${late.length} clients are not done: ${names.join('; ')}` : 'sessions are still behind'
 }
 
+/** Waits while somebody who is connected is shown offline, so long that the checker sees it. */
+async function presenceSettles({ recorder, cast }: Stage): Promise<void> {
+  const restless = new Set([...cast.churners, ...cast.outsiders])
+  const blocked = new Set(cast.standingBlocks.map(([by, user]) => `${user} ${by}`))
+  const isExcused = (watcher: string, user: string): boolean =>
+    restless.has(watcher) || restless.has(user) || blocked.has(`${watcher} ${user}`)
+  await until(() => recorder.presence.wrong(isExcused) === 0, presenceMsMax)
+}
+
 async function settleAndRead(stage: Stage): Promise<void> {
   const { recorder, clients, deployment, live, options, descriptorsAtStart } = stage
   const healedMs = recorder.ms
   live.phase('settling')
   let complaint = await settle(stage)
   const waitedMs = recorder.ms - healedMs
+  await presenceSettles(stage)
   const sessions = clients.filter(({ isUp }) => isUp).length
   let leftovers = untold
   await until(
@@ -250,6 +262,7 @@ async function settleAndRead(stage: Stage): Promise<void> {
     },
     Math.min(drainMsMax, options.healMsMax ?? drainMsMax),
   )
+  const endMs = recorder.ms
   for (const client of clients) client.writeDownOpen()
   for (const client of clients) client.stop()
   live.phase('reading back')
@@ -272,5 +285,5 @@ async function settleAndRead(stage: Stage): Promise<void> {
   } catch (error) {
     complaint ||= (error as Error).message
   }
-  recorder.write({ event: 'healed', ms: healedMs, sessions, ...leftovers, waitedMs, complaint, isRead })
+  recorder.write({ event: 'healed', ms: healedMs, sessions, ...leftovers, waitedMs, endMs, complaint, isRead })
 }

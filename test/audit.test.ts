@@ -59,7 +59,7 @@ const finds = (broken: readonly Find[], options: Partial<RunOptions>, settings?:
   )
 
 const { ackBeforeAppend, ackBeforeWrite, failureTakenAsDone, cursorBeforePuback, noDedup, noMembership } = mutations
-const { noAuthor, noBlocks, noDismissal, noHandler, noSecondStart, noTakeover, caughtUpTooEarly } = mutations
+const { neverOnline, noAuthor, noBlocks, noDismissal, noHandler, noSecondStart, noTakeover, caughtUpTooEarly } = mutations
 
 finds([[ackBeforeAppend, 'lost']], { faults: ['kill'], minutes: 0.08, serverEveryMs: 2_000 })
 finds([[ackBeforeWrite, 'lost']], { faults: ['kill'], minutes: 0.08, serverEveryMs: 2_000 })
@@ -83,6 +83,7 @@ finds(
   ],
   { faults: ['withhold'] },
 )
+finds([[neverOnline, 'presence']], { faults: ['cut'] })
 finds([[caughtUpTooEarly, 'lost', 'gaps']], { faults: ['freeze', 'away', 'withhold'] }, { PARLEY_WINDOW: '4' })
 
 t.test('found: stock Aedes loses messages by kill -9', { buffered: true }, async (t) => {

@@ -14,6 +14,9 @@ const readMsMax = 7_000
 const boundMs = presenceMsMax + readMsMax
 /** A user who comes back within the grace was never away. */
 const graceMs = 5_000
+/** After a fault of the only node clients come back and are told at once; in a cluster it takes a while until it is known again who is where. */
+const nodeShadowMs = 2_000
+const clusterShadowMs = 10_000
 
 interface Interval {
   fromMs: number
@@ -25,7 +28,7 @@ interface Shown extends Interval {
 }
 
 export function checkWatches(history: History, world: World, report: Report): void {
-  const endMs = history.healed?.ms ?? 0
+  const endMs = history.healed?.endMs ?? history.healed?.ms ?? 0
   const there = new Map<string, { surely: Interval[]; perhaps: Interval[] }>()
   const connectionsOf = groupByUser(history.connections)
   const thereOf = (user: string): { surely: Interval[]; perhaps: Interval[] } => {
@@ -39,7 +42,7 @@ export function checkWatches(history: History, world: World, report: Report): vo
     for (const { status, ...when } of shown) {
       const wrong = status === 'offline' ? overlaps(when, surely) : status === 'online' ? without(when, perhaps) : [when]
       for (const { fromMs, toMs } of wrong) {
-        const lateMs = toMs - knownFrom(fromMs, history)
+        const lateMs = toMs - fromMs - troubledMs({ fromMs, toMs }, history)
         if (lateMs <= boundMs) continue
         const said =
           status === 'nothing' ? `nothing of ${user}` : `${user} ${status}, who ${status === 'online' ? 'had gone' : 'was connected'},`
@@ -68,15 +71,15 @@ function presencesOf(connections: readonly ConnectionRecord[], endMs: number): {
     perhaps.push({ fromMs: upMs, toMs: isSilent ? Math.max(downMs, next) : downMs })
     if (!isSilent) surely.push({ fromMs: upMs, toMs: downMs })
   }
-  return { surely: joined(surely), perhaps: joined(perhaps) }
+  return { surely: joinedWithin(surely, graceMs), perhaps: joinedWithin(perhaps, graceMs) }
 }
 
-/** In order, with what is less than the grace apart as one. */
-function joined(intervals: Interval[]): Interval[] {
+/** In order, with what is less than this apart as one. */
+function joinedWithin(intervals: Interval[], apartMs: number): Interval[] {
   const all: Interval[] = []
   for (const { fromMs, toMs } of intervals.sort((a, b) => a.fromMs - b.fromMs)) {
     const last = all.at(-1)
-    if (last !== undefined && fromMs - last.toMs < graceMs) last.toMs = Math.max(last.toMs, toMs)
+    if (last !== undefined && fromMs - last.toMs <= apartMs) last.toMs = Math.max(last.toMs, toMs)
     else all.push({ fromMs, toMs })
   }
   return all
@@ -122,14 +125,14 @@ function* shownOf({ watches, presences }: History, endMs: number): Generator<{ b
   }
 }
 
-/** From when on the servers could know what happened then, if none was in trouble behind it, or before it was made good. */
-function knownFrom(ms: number, { outages }: History): number {
-  return [...outages]
-    .sort((a, b) => a.fromMs - b.fromMs)
-    .reduce(
-      (known, { fromMs, toMs }) => (fromMs <= known + presenceMsMax && known <= toMs + presenceMsMax ? Math.max(known, toMs) : known),
-      ms,
-    )
+/** Of this time, how much servers were in trouble or had not made it good yet: nothing is expected of them then. */
+function troubledMs(when: Interval, { run, outages }: History): number {
+  const shadowMs = (run.nodes ?? 1) > 1 ? clusterShadowMs : nodeShadowMs
+  const troubles = joinedWithin(
+    outages.map(({ fromMs, toMs }) => ({ fromMs, toMs: toMs + shadowMs })),
+    0,
+  )
+  return overlaps(when, troubles).reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0)
 }
 
 /** From the beginning to the end; who comes to share something only later may be refused, and who ceases to watches no more. */

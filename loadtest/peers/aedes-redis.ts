@@ -20,7 +20,9 @@ async function load(name: (typeof packages)[number]): Promise<unknown> {
     return module.Redis ?? module.default
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND') throw error
-    throw new Error(`${name} is not installed; the yardstick aedes-redis needs: npm install --no-save --legacy-peer-deps ${packages.join(' ')}`)
+    throw new Error(
+      `${name} is not installed; the yardstick aedes-redis needs: npm install --no-save --legacy-peer-deps ${packages.join(' ')}`,
+    )
   }
 }
 

@@ -128,6 +128,12 @@ export const mutations = {
     find: 'messages.insertMany(segments, { ordered: false })',
     replace: 'messages.insertMany(segments, { ordered: false, writeConcern: { w: 0 } })',
   },
+  neverOnline: {
+    title: 'shows everybody offline',
+    file: 'plugins/presence/value.js',
+    find: 'if (isOnline(standing))',
+    replace: 'if (false)',
+  },
   caughtUpTooEarly: {
     title: 'takes a session that is behind as caught up after the first batch',
     file: 'broker/session.js',
