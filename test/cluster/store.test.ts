@@ -13,15 +13,21 @@ t.test(
   { skip: skip || (cluster.storeProcess === undefined && 'the store is not ours to kill') },
   async (t) => {
     const chat = await Chat.begins(t, cluster)
+    t.teardown(() => cluster.storeProcess?.start())
+    const { cuts } = chat
     await cluster.storeProcess?.kill()
     const notReady = async (): Promise<boolean> =>
       (await Promise.all(cluster.nodes.map((node) => node.readyStatus()))).every((status) => status === 503)
-    await eventually(notReady, { timeoutMs: 20_000, what: 'every node says that it takes no messages' })
-    const [acked, cuts] = [chat.acked, chat.cuts]
+    await eventually(notReady, { timeoutMs: 60_000, what: 'every node says that it takes no messages' })
+    const { acked } = chat
     await eventually(() => chat.cuts >= cuts + chat.devices.length, {
-      timeoutMs: 40_000,
+      timeoutMs: 60_000,
       what: 'connections are closed without an acknowledgement',
     })
+    const connectsRefused = async (): Promise<number> =>
+      (await Promise.all(cluster.nodes.map((node) => node.metric('parley_connects_refused_total')))).reduce((sum, each) => sum + each, 0)
+    const refused = await connectsRefused()
+    await eventually(async () => (await connectsRefused()) > refused, { timeoutMs: 60_000, what: 'devices come back in vain' })
     t.equal(chat.acked, acked, 'nothing was acknowledged')
     await cluster.storeProcess?.start()
     await chat.goesOn()

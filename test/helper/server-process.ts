@@ -13,7 +13,7 @@ import { eventually } from './eventually.js'
 
 const cli = fileURLToPath(new URL('../../broker/cli.js', import.meta.url))
 const secret = 'a secret of the fault tests, long enough for HS256'
-const startMsMax = 30_000
+const startMsMax = 60_000
 const logLinesMax = 5_000
 
 export interface LogLine {
