@@ -64,6 +64,17 @@ t.test('on a MongoDB-compatible server', { timeout: 580_000 }, async (t) => {
     },
   )
 
+  t.test('an append to more conversations than FerretDB bears in one command', async (t) => {
+    const store = await createMongodbStore(newDatabase(url))
+    t.teardown(() => store.close())
+    const convs = Array.from({ length: 250 }, (_, i) => `u/alice/bob${i}`)
+    t.same(await store.log.append(convs.map((conv) => append(conv, 0, [entry(1, 'alice')]))), [])
+    t.same(
+      (await store.log.heads(convs)).filter(({ head }) => head !== 1),
+      [],
+    )
+  })
+
   t.test('connects of one device at the same moment take different epochs, on whatever nodes', async (t) => {
     const database = newDatabase(url)
     const nodes = [await createMongodbStore(database), await createMongodbStore(database), await createMongodbStore(database)]

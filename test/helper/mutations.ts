@@ -119,14 +119,15 @@ export const mutations = {
   noUniqueIndex: {
     title: 'writes over what another node has written at the same place of a log',
     file: 'broker/store/mongodb/message-log.js',
-    find: 'messages.insertMany(segments, { ordered: false })',
-    replace: `messages.bulkWrite(segments.map((replacement) => ({ replaceOne: { filter: { _id: replacement._id }, replacement, upsert: true } })), { ordered: false })`,
+    find: 'await this.#server.insertNew(this.#server.collections.messages, segments)',
+    replace:
+      '(await this.#server.collections.messages.bulkWrite(segments.map((replacement) => ({ replaceOne: { filter: { _id: replacement._id }, replacement, upsert: true } })), { ordered: false }), [])',
   },
   noWriteConcern: {
     title: 'appends with write concern 0',
     file: 'broker/store/mongodb/message-log.js',
-    find: 'messages.insertMany(segments, { ordered: false })',
-    replace: 'messages.insertMany(segments, { ordered: false, writeConcern: { w: 0 } })',
+    find: 'await this.#server.insertNew(this.#server.collections.messages, segments)',
+    replace: '(await this.#server.collections.messages.insertMany(segments, { ordered: false, writeConcern: { w: 0 } }), [])',
   },
   neverOnline: {
     title: 'shows everybody offline',

@@ -58,7 +58,7 @@ export class Applied {
     const updates = segments.map((segment) => ({
       updateOne: { filter: { _id: segment.conv }, update: { $max: advance(segment) }, upsert: true },
     }))
-    await this.#server.runUpsert(() => this.#server.collections.conversations.bulkWrite(updates, { ordered: false }))
+    await this.#server.runUpsert(() => this.#server.bulk(this.#server.collections.conversations, updates))
   }
 
   async #putMembers(segments: readonly SegmentDocument[]): Promise<void> {
@@ -73,7 +73,7 @@ export class Applied {
         update: { $set: { at, role: role ?? null, mutedUntilTs: mutedUntilTs ?? null, ...(spans && { spans }) } },
       },
     }))
-    await this.#server.run(() => members.bulkWrite(updates, { ordered: false }))
+    await this.#server.run(() => this.#server.bulk(members, updates))
   }
 
   async #putGroups(segments: readonly SegmentDocument[]): Promise<void> {
@@ -97,7 +97,8 @@ export class Applied {
         return { updateOne: { filter: { _id: retransmitId(session, packetId) }, update, upsert: true } }
       }),
     )
-    if (updates.length > 0) await this.#server.runUpsert(() => this.#server.collections.retransmits.bulkWrite(updates, { ordered: true }))
+    if (updates.length > 0)
+      await this.#server.runUpsert(() => this.#server.bulk(this.#server.collections.retransmits, updates, { ordered: true }))
   }
 }
 

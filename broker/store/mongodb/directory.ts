@@ -92,7 +92,7 @@ export class MongodbDirectory implements Directory {
     }
     if (furthest.size === 0) return
     const updates = [...furthest].map(([_id, read]) => ({ updateOne: { filter: { _id }, update: { $max: { read } } } }))
-    const write = () => this.#server.collections.members.bulkWrite(updates, { ordered: false })
+    const write = () => this.#server.bulk(this.#server.collections.members, updates)
     await this.#queue.run(furthest.keys(), () => this.#server.run(write))
   }
 }

@@ -101,11 +101,11 @@ export class MongodbKeyValueStore implements KeyValueStore {
         : { updateOne: { filter: { _id }, update: { $set: { value: new Binary(value) } }, upsert: true } },
     )
     try {
-      await this.#pairs.bulkWrite(writes, { ordered: false })
+      await this.#server.bulk(this.#pairs, writes)
     } catch (error) {
       // Of two nodes that make the same key at once one is told so, and then finds it.
       if (!isDuplicateKey(error)) throw error
-      await this.#pairs.bulkWrite(writes, { ordered: false })
+      await this.#server.bulk(this.#pairs, writes)
     }
   }
 

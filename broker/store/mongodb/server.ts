@@ -3,7 +3,9 @@
  * StoreUnavailable, within a bounded time. Writes are acknowledged by a majority with the journal; reads see what a majority has.
  */
 import {
+  type AnyBulkWriteOperation,
   type Collection,
+  type Document,
   type Filter,
   MongoBulkWriteError,
   MongoClient,
@@ -24,6 +26,9 @@ const namedMax = 1_000
 /** The same, one by one. */
 const singlyMax = 16
 const upsertTries = 3
+const writesMax = 1_000
+/** FerretDB 1 on SQLite never answers a command with more than 100 updates, and then no other that writes. */
+const ferretWritesMax = 50
 const duplicateKey = 11_000
 
 /** Which documents of an unordered insert were refused for their name or an id; undefined when anything else went wrong. */
@@ -111,6 +116,16 @@ export class MongodbServer {
         return refused
       }
     })
+  }
+
+  /** All writes, in as few commands as the server bears; rejects as the driver does. */
+  async bulk<T extends Document>(
+    collection: Collection<T>,
+    writes: readonly AnyBulkWriteOperation<T>[],
+    order: { ordered: boolean } = { ordered: false },
+  ): Promise<void> {
+    const max = this.#hasIndexes ? writesMax : ferretWritesMax
+    for (let at = 0; at < writes.length; at += max) await collection.bulkWrite(writes.slice(at, at + max), order)
   }
 
   /** As `run`, for upserts. Of two nodes that make the same document at once one is told so, and finds it the next time. */

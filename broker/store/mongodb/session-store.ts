@@ -96,7 +96,7 @@ export class MongodbSessionStore implements SessionStore {
     const updates = all.map(({ _id, epoch, $set }) => ({
       updateOne: { filter: { _id, epoch: { $lte: epoch }, ...isStored }, update: { $set } },
     }))
-    const write = () => this.#server.collections.sessions.bulkWrite(updates, { ordered: false })
+    const write = () => this.#server.bulk(this.#server.collections.sessions, updates)
     await this.#queue.run(
       all.map(({ _id }) => _id),
       () => this.#server.run(write),
@@ -107,7 +107,7 @@ export class MongodbSessionStore implements SessionStore {
     if (named.length === 0) return
     const ids = named.map(({ user, device }) => pairId(user, device))
     const updates = ids.map((_id) => ({ updateOne: { filter: { _id, ...isStored }, update: { $set: { seenTs } } } }))
-    const write = () => this.#server.collections.sessions.bulkWrite(updates, { ordered: false })
+    const write = () => this.#server.bulk(this.#server.collections.sessions, updates)
     await this.#queue.run(ids, () => this.#server.run(write))
   }
 
