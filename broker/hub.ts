@@ -46,6 +46,8 @@ export interface OpenedSession {
 }
 
 const cursorWriteMs = 1_000
+/** A store that takes long for cursors has so many times as long for messages in between. */
+const cursorRest = 4
 const deliveredMs = 200
 export class Hub implements SessionWorld {
   readonly limits: SessionLimits
@@ -56,6 +58,7 @@ export class Hub implements SessionWorld {
   readonly #positions: Positions
   readonly #dirty = new Set<Session>()
   #writing: Promise<void> = Promise.resolve()
+  #cursorsTookMs = 0
   #timer: NodeJS.Timeout | undefined
   #deliveredTimer: NodeJS.Timeout | undefined
 
@@ -241,7 +244,7 @@ export class Hub implements SessionWorld {
 
   cursorMoved(session: Session): void {
     this.#dirty.add(session)
-    this.#timer ??= setTimeout(() => this.#writeCursors(), cursorWriteMs)
+    this.#timer ??= setTimeout(() => this.#writeCursors(), Math.max(cursorWriteMs, this.#cursorsTookMs * cursorRest))
     this.#deliveredTimer ??= setTimeout(() => this.#tellDelivered(), deliveredMs)
   }
 
@@ -277,12 +280,14 @@ export class Hub implements SessionWorld {
       }
       this.#dirty.clear()
       if (moved.length === 0) return
+      const startedMs = performance.now()
       try {
         await this.#options.store.sessions.saveCursors(moved, (this.#options.now ?? Date.now)())
       } catch (error) {
         this.#options.logger.warn({ err: error }, 'cursors cannot be written; what was acknowledged lately may be delivered again')
         this.#keepForLater(sources)
       }
+      this.#cursorsTookMs = performance.now() - startedMs
     })
   }
 
