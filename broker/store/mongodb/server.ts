@@ -26,9 +26,11 @@ const namedMax = 1_000
 /** The same, one by one. */
 const singlyMax = 16
 const upsertTries = 3
-const writesMax = 1_000
-/** FerretDB 1 on SQLite never answers a command with more than 100 updates, and then no other that writes. */
-const ferretWritesMax = 50
+/**
+ * Each update of a command of FerretDB 1 on SQLite holds a connection of its pool until the command ends. With about 100 of them, of whatever nodes,
+ * none goes on. So there a node has one command with many updates at a time, and few in it.
+ */
+const ferretWritesMax = 16
 const duplicateKey = 11_000
 
 /** Which documents of an unordered insert were refused for their name or an id; undefined when anything else went wrong. */
@@ -45,6 +47,7 @@ export class MongodbServer {
   readonly #client: MongoClient
   /** False for FerretDB 1 on SQLite, which finds only a single _id without reading the whole collection. */
   #hasIndexes = true
+  #lastBulk: Promise<void> = Promise.resolve()
   #closed = false
 
   constructor(url: string) {
@@ -118,14 +121,18 @@ export class MongodbServer {
     })
   }
 
-  /** All writes, in as few commands as the server bears; rejects as the driver does. */
+  /** All writes; in one command, unless the server does not bear it. Rejects as the driver does. */
   async bulk<T extends Document>(
     collection: Collection<T>,
     writes: readonly AnyBulkWriteOperation<T>[],
     order: { ordered: boolean } = { ordered: false },
   ): Promise<void> {
-    const max = this.#hasIndexes ? writesMax : ferretWritesMax
-    for (let at = 0; at < writes.length; at += max) await collection.bulkWrite(writes.slice(at, at + max), order)
+    if (this.#hasIndexes) return void (await collection.bulkWrite([...writes], order))
+    const written = this.#lastBulk.then(async () => {
+      for (let at = 0; at < writes.length; at += ferretWritesMax) await collection.bulkWrite(writes.slice(at, at + ferretWritesMax), order)
+    })
+    this.#lastBulk = written.catch(nothing)
+    await written
   }
 
   /** As `run`, for upserts. Of two nodes that make the same document at once one is told so, and finds it the next time. */
@@ -166,3 +173,5 @@ function databaseOf(url: string): string {
   const [, name = ''] = /^mongodb(?:\+srv)?:\/\/[^/]+\/([^?]*)/.exec(url) ?? []
   return name === '' ? databaseDefault : decodeURIComponent(name)
 }
+
+const nothing = (): void => undefined
