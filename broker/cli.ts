@@ -9,6 +9,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { RawProveOptions } from '../audit/options.js'
 import { createBanner, demoUsers } from './banner.js'
 import { type Config, describeConfig, isLoopback, readConfig } from './config.js'
+import { endOnFault } from './end-on-fault.js'
 import { nearMiss } from './near-miss.js'
 import { OperatorError } from './operator-error.js'
 import { loadSecret } from './secret.js'
@@ -29,6 +30,7 @@ async function start({ printConfig }: { printConfig?: true }): Promise<void> {
     return
   }
   const secret = secretOf(config)
+  endOnFault()
   // Each message takes several small buffers; they are cut from pools of this size.
   Buffer.poolSize = bufferPoolBytes
   // Loaded here, so that the other commands do not wait for it.
