@@ -290,12 +290,16 @@ export class LogWriter {
     const { log, isShared } = this.#options.store
     // There another writer may be at work on them; whoever opens a session asks the log order.
     if (isShared) return
-    const convs = this.#doubts.conversations().filter((conv) => !this.#isWritten(conv))
-    const heads = await log.heads(convs)
-    for (const [index, conv] of convs.entries()) {
-      const late = await this.#doubts.resolve(conv, (heads[index] as { head: number }).head, log)
-      for (const { entry, effects } of late) this.#answers.dispatch(conv, entry, effects)
-      if (!hasFailed) this.#doubts.settle(conv)
+    try {
+      const convs = this.#doubts.conversations().filter((conv) => !this.#isWritten(conv))
+      const heads = await log.heads(convs)
+      for (const [index, conv] of convs.entries()) {
+        const late = await this.#doubts.resolve(conv, (heads[index] as { head: number }).head, log)
+        for (const { entry, effects } of late) this.#answers.dispatch(conv, entry, effects)
+        if (!hasFailed) this.#doubts.settle(conv)
+      }
+    } catch (error) {
+      this.#options.logger.warn({ err: error }, 'what failed appends have written cannot be read now; the next append looks again')
     }
   }
 

@@ -92,6 +92,22 @@ t.test('what is shown after a failure goes to live sessions with the next append
   t.equal(writer.isAhead(direct, 1), false)
 })
 
+t.test('a store that cannot be read after a failed append ends nothing: what it has is found later', async (t) => {
+  const store = new FaultyStore()
+  store.failsAfterwards = 1
+  store.beforeHeads = () => {
+    throw new StoreUnavailable('closed')
+  }
+  const { outcomes, dispatched, send } = createWriter(store, { retryMs: 0 })
+  send(direct, 'alice', 'a1')
+  await eventually(() => outcomes.length === 1)
+  t.same(dispatched, [])
+  store.beforeHeads = () => undefined
+  send('u/carol/dave', 'carol', 'c1')
+  await eventually(() => outcomes.length === 2)
+  t.same(dispatched, [`${direct} 1`, 'u/carol/dave 1'])
+})
+
 t.test('a session that opens between an append and its dispatch waits for that', async (t) => {
   const store = new FaultyStore()
   let goOn = (): void => undefined
