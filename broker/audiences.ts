@@ -74,7 +74,7 @@ export class Audiences {
   /** A new member hears the entry that adds him, and before it what he missed when an earlier one was not heard of on this node. */
   admit(conv: ConversationId, { user, spans }: MemberRecord, seq: number): void {
     for (const session of this.#sessionsOf(user)) {
-      if (!session.loading && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq - 1))
+      if (session.isPlaced && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq - 1))
       this.#enter(conv, session)
       const changes = this.#changedWhileLoading.get(session)
       changes?.set(conv, { isIn: true, outAt: changes.get(conv)?.outAt })
@@ -84,7 +84,7 @@ export class Audiences {
   /** A former member hears the entry that removes him, and nothing behind it. */
   dismiss(conv: ConversationId, { user, spans }: MemberRecord, seq: number): void {
     for (const session of this.#sessionsOf(user)) {
-      if (!session.loading && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq))
+      if (session.isPlaced && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq))
       if (session.groups.delete(conv)) removeFrom(this.#audiences, conv, session)
       session.formerGroups.set(conv, seq)
       const changes = this.#changedWhileLoading.get(session)
@@ -97,7 +97,7 @@ export class Audiences {
     const last = spans.at(-1)
     const isIn = last !== undefined && last.from <= position && (last.to ?? position + 1) > position
     for (const session of this.#sessionsOf(user)) {
-      if (session.loading || session.groups.has(conv)) continue
+      if (!session.isPlaced || session.groups.has(conv)) continue
       session.missed(conv, unheardOf(session, conv, spans, position))
       if (isIn) this.#enter(conv, session)
       else session.formerGroups.set(conv, position)

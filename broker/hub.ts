@@ -137,7 +137,8 @@ export class Hub implements SessionWorld {
     const standing = await this.#positions.of(user)
     const { rows } = standing
     const heads = session.closed ? [] : this.#audiences.join(session, rows, standing.heads())
-    standing.done()
+    session.isPlaced = true
+    for (const { conv, head } of standing.done()) session.missed(conv, [{ next: 1, last: head }])
     assertOpen(session)
     const nowMs = (this.#options.now ?? Date.now)()
     let cursors: Map<ConversationId, number> | undefined

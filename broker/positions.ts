@@ -14,8 +14,16 @@ export interface Standing {
    * dispatched. To be called in the turn in which the session is put where it hears that.
    */
   heads(): Head[]
-  /** The session hears what is dispatched, or will never. */
-  done(): void
+  /**
+   * The session hears what is dispatched, or will never. To be called in the turn of `heads`. Returns direct conversations that are not among `rows`
+   * because they are newer, and up to where they have been dispatched here: what of that the session was too late for it gets from the log.
+   */
+  done(): readonly Newer[]
+}
+
+export interface Newer {
+  conv: ConversationId
+  head: number
 }
 
 export interface Positions {
@@ -55,7 +63,7 @@ export class OwnPositions implements Positions {
         const head = heads[index]?.head ?? 0
         return this.#isAhead(conv, head) || spans.some(({ from, to = from }) => to > head)
       }
-      if (!rows.some(isAhead)) return { rows, heads: () => heads, done: () => undefined }
+      if (!rows.some(isAhead)) return { rows, heads: () => heads, done: () => [] }
     }
     throw new Error(`the conversations of ${user} are ahead of the log`)
   }

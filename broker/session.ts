@@ -72,6 +72,8 @@ export class Session {
   readonly formerGroups = new Map<ConversationId, number>()
   /** From the connect to the end of loading: everything goes to the log's side. */
   loading = true
+  /** The conversations that its user had are known, and where it stands in each; all that is dispatched from here on is for it. */
+  isPlaced = false
   closed = false
   #pumping = false
   #backlog: Backlog | undefined
@@ -145,7 +147,7 @@ export class Session {
     else if (last === undefined || last.last < seq) ranges.push({ next: seq, last: seq })
   }
 
-  /** Older than all that was offered of the conversation: left to the log. */
+  /** Was not offered, as what comes behind it perhaps was: left to the log. */
   missed(conv: ConversationId, ranges: readonly Range[]): void {
     if (ranges.length === 0) return
     this.behind.set(conv, mergeRanges(ranges, this.behind.get(conv) ?? []))
@@ -203,13 +205,16 @@ export class Session {
 
   async #run(): Promise<void> {
     while (!this.closed && this.behind.size > 0 && this.hasRoom) {
-      const [conv, ranges] = this.behind.entries().next().value as [ConversationId, Range[]]
-      const range = ranges[0] as Range
+      const [conv, [first]] = this.behind.entries().next().value as [ConversationId, Range[]]
       const room = this.world.limits.window - this.inFlight.messages
-      const { next, last } = range
+      const { next, last } = first as Range
       const entries = await this.world.read(conv, next, Math.min(last, next + readMax), Math.min(room, readMax))
       if (this.closed) return
       if (entries.length === 0) throw new Error(`the log of ${conv} has no entry ${next}, though its head is ${last} or more`)
+      const ranges = this.behind.get(conv) as Range[]
+      const range = ranges[0] as Range
+      // What was missed before it has become known meanwhile, and goes first.
+      if (range.next !== next) continue
       for (const entry of entries) {
         if (!this.hasRoom) break
         this.#replay(conv, entry)
@@ -283,10 +288,10 @@ export class Session {
   }
 }
 
-/** Older ranges followed by newer ones; what overlaps is joined. */
-export function mergeRanges(older: readonly Range[], newer: readonly Range[]): Range[] {
+/** Both, in order; what overlaps is joined. */
+export function mergeRanges(some: readonly Range[], others: readonly Range[]): Range[] {
   const merged: Range[] = []
-  for (const { next, last } of [...older, ...newer]) {
+  for (const { next, last } of [...some, ...others].sort((a, b) => a.next - b.next)) {
     if (next > last) continue
     const previous = merged.at(-1)
     if (previous !== undefined && next <= previous.last + 1) previous.last = Math.max(previous.last, last)

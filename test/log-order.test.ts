@@ -32,6 +32,8 @@ class SharedLog {
   readonly members = new Map<string, MemberRecord[]>()
   isAway = false
   reads = 0
+  /** Answers when this resolves, with what was so when it was asked: the rows of a user, or heads. */
+  late: ((what: string) => Promise<void> | undefined) | undefined
 
   of(conv: string): LogEntry[] {
     const entries = this.entries.get(conv) ?? []
@@ -75,7 +77,11 @@ class SharedLog {
     return {
       log: {
         head: (conv: string) => answer(() => this.of(conv).length),
-        heads: (convs: string[]) => answer(() => convs.map((conv) => ({ head: this.of(conv).length, ts: 1 }))),
+        heads: async (convs: string[]) => {
+          const heads = await answer(() => convs.map((conv) => ({ head: this.of(conv).length, ts: 1 })))
+          await this.late?.('heads')
+          return heads
+        },
         read: (conv: string, from: number, to: number, limit: number) =>
           answer(() => this.of(conv).slice(from - 1, Math.min(to, from - 1 + limit))),
       },
@@ -85,7 +91,11 @@ class SharedLog {
         remove: () => answer(() => undefined),
       },
       directory: {
-        conversationsOf: (user: string) => answer(() => this.rowsOf(user)),
+        conversationsOf: async (user: string) => {
+          const rows = await answer(() => this.rowsOf(user))
+          await this.late?.(user)
+          return rows
+        },
         member: (group: string, user: string) => answer(() => structuredClone(this.members.get(group)?.find((each) => each.user === user))),
         members: (group: string) => answer(() => structuredClone(this.members.get(group) ?? [])),
       },
@@ -130,6 +140,8 @@ class Node {
   readonly feed: LogFeed
   readonly follower: LogFollower
   recovered = 0
+  /** Entries of others that it was told. */
+  told = 0
   #devices = 0
 
   constructor(
@@ -153,7 +165,7 @@ class Node {
       order: this.order,
       check: this.check,
       logger,
-      learned: () => undefined,
+      learned: () => void this.told++,
       missed: () => undefined,
     })
     this.feed = new LogFeed(bus)
@@ -319,6 +331,106 @@ t.test('a session that opens while entries are on their way gets them once: from
     t.ok(first <= head + 1, 'nothing after the connect is missing')
     t.same(heard, all(first, 31))
   }
+})
+
+/** Nothing is told but by frames: no digest, and nobody asks the log because a node is silent. */
+function withoutDigests({ buses, nodes }: ReturnType<typeof setUp>): void {
+  for (const node of nodes) node.follower.close()
+  buses.mood = { ...calm, copies: (kind) => (kind === 'log' ? 1 : 0) }
+}
+
+/** What is written is lost for the other nodes. */
+async function untold(buses: UnrulyBuses, write: () => void): Promise<void> {
+  const { mood } = buses
+  buses.mood = { ...mood, copies: () => 0 }
+  write()
+  await turn()
+  await turn()
+  buses.mood = mood
+}
+
+/** The conversations of this user, or heads, are answered only when the returned function is called. */
+function hold(log: SharedLog, held: string): (error?: Error) => void {
+  let end = (_error?: Error): void => undefined
+  const ended = new Promise<void>((resolve, reject) => (end = (error) => (error === undefined ? resolve() : reject(error))))
+  log.late = (what) => (what === held ? ended : undefined)
+  return end
+}
+
+t.test('a conversation that came to be while the conversations of a session were read is for it, from its first entry on', async (t) => {
+  const world = setUp(t)
+  const { log, buses, nodes } = world
+  const [a, b] = nodes
+  withoutDigests(world)
+  const release = hold(log, 'bob')
+  const reads = log.reads
+  const opening = b.connect('bob')
+  await eventually(() => isEqual(log.reads, reads + 2))
+  await turn()
+  await untold(buses, () => a.write('u/ann/bob', 'ann'))
+  a.write('u/ann/bob', 'ann')
+  await eventually(() => isEqual(b.told, 1))
+  release()
+  const bob = await opening
+  await eventually(() => isEqual(bob.heard('u/ann/bob'), [1, 2]))
+})
+
+t.test('the same when it is the other user whose session has shown meanwhile where it stands', async (t) => {
+  const world = setUp(t)
+  const { log, buses, nodes } = world
+  const [a, b] = nodes
+  withoutDigests(world)
+  const release = hold(log, 'bob')
+  const reads = log.reads
+  const opening = b.connect('bob')
+  await eventually(() => isEqual(log.reads, reads + 2))
+  await turn()
+  await untold(buses, () => {
+    a.write('u/ann/bob', 'ann')
+    a.write('u/ann/bob', 'ann')
+  })
+  await b.connect('ann')
+  a.write('u/ann/bob', 'ann')
+  await eventually(() => isEqual(b.told, 1))
+  release()
+  const bob = await opening
+  await eventually(() => isEqual(bob.heard('u/ann/bob'), [1, 2, 3]))
+})
+
+t.test('who was said to be added while his conversations were read hears the group', async (t) => {
+  const world = setUp(t)
+  const { log, buses, nodes } = world
+  const [a, b] = nodes
+  withoutDigests(world)
+  const release = hold(log, 'bob')
+  const reads = log.reads
+  const opening = b.connect('bob')
+  await eventually(() => isEqual(log.reads, reads + 2))
+  await turn()
+  await untold(buses, () => a.write('g/x', 'ann', [added('x', 'ann', 1), added('x', 'bob', 1)]))
+  b.order.reached('g/x', 1, ['bob'])
+  release()
+  const bob = await opening
+  await eventually(() => isEqual(bob.heard('g/x'), [1]))
+})
+
+t.test('what was heard while a session opened that came to nothing is not forgotten', async (t) => {
+  const world = setUp(t)
+  const { log, buses, nodes } = world
+  const [a, b] = nodes
+  withoutDigests(world)
+  const ann = await b.connect('ann')
+  await untold(buses, () => a.write('u/ann/bob', 'ann'))
+  const end = hold(log, 'heads')
+  const reads = log.reads
+  const opening = b.connect('bob')
+  await eventually(() => isEqual(log.reads, reads + 3))
+  a.write('u/ann/bob', 'ann')
+  await eventually(() => isEqual(b.told, 1))
+  log.late = undefined
+  end(new Error('away'))
+  await t.rejects(opening)
+  await eventually(() => isEqual(ann.heard('u/ann/bob'), [1, 2]))
 })
 
 t.test('random: three nodes, members that come and go, a bus that loses, doubles and reorders', async (t) => {

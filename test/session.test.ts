@@ -126,6 +126,23 @@ t.test('what has room is sent at once, the rest from the log', async (t) => {
   t.equal(session.cursors.get('g/x'), 10)
 })
 
+t.test('what it is told to have missed while it reads comes too, before what is behind it', async (t) => {
+  const { world, outlet, session } = setUp()
+  for (let i = 0; i < 12; i++) world.store(undefined, 'g/x')
+  session.start(new Map([['g/x', [{ next: 7, last: 9 }]]]), {}, undefined)
+  session.missed('g/x', [{ next: 11, last: 12 }])
+  await settle()
+  acknowledge(session, outlet, 1)
+  session.missed('g/x', [{ next: 2, last: 3 }])
+  await drain(session, outlet)
+  t.same(
+    outlet.seqs('g/x').toSorted((one, other) => one - other),
+    [2, 3, 7, 8, 9, 11, 12],
+  )
+  t.equal(session.behind.size, 0)
+  t.same(world.failures, [])
+})
+
 t.test('a full socket stops it, and draining starts it again', async (t) => {
   const { world, outlet, session } = setUp()
   session.start(new Map(), {}, undefined)
@@ -271,6 +288,10 @@ t.test('ranges are merged', async (t) => {
   t.same(mergeRanges([{ next: 1, last: 3 }], [{ next: 4, last: 5 }]), [{ next: 1, last: 5 }])
   t.same(mergeRanges([{ next: 1, last: 3 }], [{ next: 2, last: 2 }]), [{ next: 1, last: 3 }])
   t.same(mergeRanges([{ next: 4, last: 3 }], [{ next: 9, last: 9 }]), [{ next: 9, last: 9 }])
+  t.same(mergeRanges([{ next: 15, last: 20 }], [{ next: 5, last: 10 }]), [
+    { next: 5, last: 10 },
+    { next: 15, last: 20 },
+  ])
   t.same(mergeRanges([{ next: 1, last: 3 }], [{ next: 5, last: 6 }]), [
     { next: 1, last: 3 },
     { next: 5, last: 6 },

@@ -7,13 +7,15 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Head } from '../backlog.js'
 import type { Logger } from '../logger.js'
-import type { Positions, Standing } from '../positions.js'
-import type { Effect, LogEntry, MemberRecord, Store } from '../store/store.js'
+import type { Newer, Positions, Standing } from '../positions.js'
+import { removeFrom } from '../remove-from.js'
+import type { ConversationRow, Effect, LogEntry, MemberRecord, Store } from '../store/store.js'
 import { type ConversationId, groupOf, isGroup, usersOf } from '../topics.js'
 
 /** A session. */
 interface Follower {
-  readonly loading: boolean
+  /** It has its place in each conversation that its user had when they were read: any other is newer, and all of it for him. */
+  readonly isPlaced: boolean
   readonly groups: ReadonlySet<ConversationId>
   /** Groups that its user has left, and up to where it has heard them. */
   readonly formerGroups: ReadonlyMap<ConversationId, number>
@@ -60,6 +62,12 @@ interface Opening {
   seen: number
 }
 
+/** A session whose user's conversations are being read. */
+interface Reading {
+  /** What was told meanwhile, and nobody could say whether it is among them: how far each is, and whether the user is said to have come in lately. */
+  told: Map<ConversationId, { seq: number; hasJoined: boolean }>
+}
+
 /** What is under way on the bus comes within this. */
 const patienceMs = 20
 const earlyMax = 64
@@ -79,6 +87,8 @@ export class LogOrder implements Positions {
   readonly #joining = new Set<string>()
   /** Conversations of sessions that are loading. */
   readonly #opening = new Map<ConversationId, Opening>()
+  /** By user. */
+  readonly #readings = new Map<string, Reading[]>()
   readonly #timer: NodeJS.Timeout
   #closed = false
 
@@ -113,6 +123,7 @@ export class LogOrder implements Positions {
   /** The log of a conversation has reached `seq`; `joined` are members that lately came in. */
   reached(conv: ConversationId, seq: number, joined: readonly string[] = []): void {
     const late = joined.filter((user) => this.#isMissedIn(conv, user))
+    for (const user of joined) this.#noteTold(user, conv, seq, true)
     // Who came late gets what is his by itself.
     const position = this.#positions.get(conv) ?? this.#begin(conv, seq, late.length > 0 ? seq : this.#startOf(conv, seq, []))
     if (position === undefined) return
@@ -125,19 +136,19 @@ export class LogOrder implements Positions {
     const opening = this.#opening.get(conv)
     if (opening !== undefined) opening.seen = Math.max(opening.seen, seq)
     else if (start !== undefined) this.#positions.set(conv, start)
+    if (start !== 0) this.#noteDirect(conv, seq)
     return opening === undefined ? start : undefined
   }
 
   /** undefined: nobody here is in it. */
   #startOf(conv: ConversationId, seq: number, effects: readonly Effect[]): number | undefined {
-    if (!isGroup(conv)) return this.#startOfDirect(conv, seq)
+    if (!isGroup(conv)) return this.#startOfDirect(conv)
     return admittedBy(effects).some((user) => this.#sessionsOf(user).length > 0) ? seq - 1 : undefined
   }
 
   /** What somebody had when he came is followed since then: so this conversation is newer, and all of it is for him. */
-  #startOfDirect(conv: ConversationId, seq: number): number | undefined {
-    const isIn = ({ loading }: Follower): boolean => !loading || seq === 1
-    return usersOf(conv).some((user) => this.#sessionsOf(user).some(isIn)) ? 0 : undefined
+  #startOfDirect(conv: ConversationId): number | undefined {
+    return usersOf(conv).some((user) => this.#sessionsOf(user).some(({ isPlaced }) => isPlaced)) ? 0 : undefined
   }
 
   #sessionsOf(user: string): readonly Follower[] {
@@ -145,7 +156,7 @@ export class LogOrder implements Positions {
   }
 
   #isMissedIn(conv: ConversationId, user: string): boolean {
-    return this.#sessionsOf(user).some(({ loading, groups }) => !loading && !groups.has(conv))
+    return this.#sessionsOf(user).some(({ isPlaced, groups }) => isPlaced && !groups.has(conv))
   }
 
   /** Lost with the entry that told it: the directory knows what the user may see. Tried again with the next digest or check. */
@@ -262,19 +273,55 @@ export class LogOrder implements Positions {
 
   async of(user: string): Promise<Standing> {
     const { directory, log } = this.#options.store
-    const rows = await directory.conversationsOf(user)
-    for (const { conv } of rows) this.#open(conv)
-    const done = (): void => {
+    const reading: Reading = { told: new Map() }
+    this.#readings.set(user, [...(this.#readings.get(user) ?? []), reading])
+    let rows: ConversationRow[] = []
+    const end = (): void => {
+      removeFrom(this.#readings, user, reading)
       for (const { conv } of rows) this.#opened(conv)
     }
     try {
+      rows = await directory.conversationsOf(user)
+      for (const { conv } of rows) this.#open(conv)
       const heads = await log.heads(rows.map(({ conv }) => conv))
       await Promise.all(rows.flatMap(({ conv }, index) => this.#startAt(conv, (heads[index] as Head).head) ?? []))
-      return { rows, heads: () => rows.map(({ conv }, i) => ({ head: this.#positions.get(conv) ?? 0, ts: (heads[i] as Head).ts })), done }
+      return {
+        rows,
+        heads: () => rows.map(({ conv }, i) => ({ head: this.#positions.get(conv) ?? 0, ts: (heads[i] as Head).ts })),
+        done: () => {
+          end()
+          return this.#newerThan(rows, user, reading)
+        },
+      }
     } catch (error) {
-      done()
+      end()
       throw error
     }
+  }
+
+  // --- what is told while conversations are read --------------------------------------------------------------------
+
+  #noteTold(user: string, conv: ConversationId, seq: number, hasJoined: boolean): void {
+    for (const { told } of this.#readings.get(user) ?? []) {
+      const before = told.get(conv)
+      told.set(conv, { seq: Math.max(seq, before?.seq ?? 0), hasJoined: hasJoined || before?.hasJoined === true })
+    }
+  }
+
+  #noteDirect(conv: ConversationId, seq: number): void {
+    if (!isGroup(conv)) for (const user of usersOf(conv)) this.#noteTold(user, conv, seq, false)
+  }
+
+  /** Looks again at what was told while `rows` was on its way, and is not among them as it was there. */
+  #newerThan(rows: readonly ConversationRow[], user: string, { told }: Reading): Newer[] {
+    const newer: Newer[] = []
+    const known = new Set(rows.map(({ conv }) => conv))
+    for (const [conv, { seq, hasJoined }] of told) {
+      const position = this.#positions.get(conv)
+      if (!isGroup(conv) && !known.has(conv) && position !== undefined) newer.push({ conv, head: position })
+      this.reached(conv, seq, hasJoined ? [user] : [])
+    }
+    return newer
   }
 
   #open(conv: ConversationId): void {
@@ -285,15 +332,19 @@ export class LogOrder implements Positions {
 
   #opened(conv: ConversationId): void {
     const opening = this.#opening.get(conv)
-    if (opening !== undefined && --opening.sessions === 0) this.#opening.delete(conv)
+    if (opening === undefined || --opening.sessions > 0) return
+    this.#opening.delete(conv)
+    // Its place was not found out: what was heard is as if it were heard now.
+    if (opening.seen > 0 && !this.#positions.has(conv)) this.reached(conv, opening.seen)
   }
 
   /** Resolves when all up to `head` has been dispatched here; undefined: it has been, or starts behind it. */
   #startAt(conv: ConversationId, head: number): Promise<void> | undefined {
     const position = this.#positions.get(conv)
     if (position === undefined) {
-      const start = isGroup(conv) ? head : (this.#startOfDirect(conv, 0) ?? head)
+      const start = isGroup(conv) ? head : (this.#startOfDirect(conv) ?? head)
       this.#positions.set(conv, start)
+      if (start > 0) this.#noteDirect(conv, start)
       const seen = Math.max(head, this.#opening.get(conv)?.seen ?? 0)
       if (seen > start) this.#gapOf(conv, seen)
     }
