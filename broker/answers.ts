@@ -88,7 +88,7 @@ export class Answers {
 }
 
 function answerDuplicate(operation: Operation, first: LogEntry): void {
-  if (operation.content !== undefined && !isTombstone(first.payload) && !tailOf(first.payload).equals(operation.content)) {
+  if (operation.isEqual?.(tailOf(first.payload)) === false && !isTombstone(first.payload)) {
     return operation.refused(
       refuse('conflict', `the id ${JSON.stringify(operation.id)} is already used for another message, seq ${first.seq}`),
     )

@@ -107,7 +107,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
   }
 
   sendFrame(frame: Frame, packetId: number): void {
-    this.#sentBytes += frame.bytes.length
+    this.#sentBytes += frame.length
     this.#outbox.sendFrame(frame, packetId)
   }
 

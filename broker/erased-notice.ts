@@ -19,7 +19,6 @@ export function tellErased(log: LogWriter, conv: ConversationId, user: string): 
       from: user,
       device: '',
       id,
-      content: undefined,
       retransmit: undefined,
       isRetry: false,
       target: undefined,

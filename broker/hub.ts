@@ -7,7 +7,7 @@ import { Audiences } from './audiences.js'
 import { type BacklogLimits, type BacklogPlan, planBacklog } from './backlog.js'
 import { Refusal } from './errors.js'
 import type { Logger } from './logger.js'
-import { encodePublish, type Frame } from './mqtt/encode.js'
+import { Frame } from './mqtt/encode.js'
 import { OwnPositions, type Positions } from './positions.js'
 import { removeFrom } from './remove-from.js'
 import { type Outlet, Session, type SessionLimits, type SessionWorld } from './session.js'
@@ -215,7 +215,7 @@ export class Hub implements SessionWorld {
     for (const session of sessions) {
       if (session.device === device && session.user === from) session.offerOwn(conv, seq)
       else {
-        frame ??= encodePublish(topic, entry.payload)
+        frame ??= new Frame(topic, entry.payload)
         session.offer(conv, seq, frame)
       }
     }

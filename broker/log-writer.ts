@@ -16,7 +16,7 @@ import { Doubts } from './doubts.js'
 import { refuse } from './errors.js'
 import type { Logger } from './logger.js'
 import type { Operation } from './operation.js'
-import type { Effect, FoundRetransmit, LogEntry, Store } from './store/store.js'
+import type { Effect, FoundRetransmit, LogEntry, Retransmit, Store } from './store/store.js'
 import { StoreUnavailable } from './store/store.js'
 import type { ConversationId } from './topics.js'
 import { WriteBatch } from './write-batch.js'
@@ -229,42 +229,45 @@ export class LogWriter {
 
   /** States of conversations, and the entries that operations speak of. */
   async #readStates({ taken, states, targets }: WriteBatch): Promise<void> {
-    const { log } = this.#options.store
     const nowMs = performance.now()
     const reads = new Map<ConversationId | Operation, Promise<unknown>>()
     this.conversations.trim()
     for (const { operation } of taken) {
       const { conv, target } = operation
-      if (target !== undefined)
-        reads.set(
-          operation,
-          log.read(conv, target, target, 1).then(([entry]) => targets.set(operation, entry)),
-        )
+      if (target !== undefined) reads.set(operation, this.#readTarget(operation, target, targets))
       if (states.has(conv)) continue
       const state = this.conversations.fresh(conv, nowMs)
       if (state !== undefined) states.set(conv, state)
-      else if (!reads.has(conv))
-        reads.set(
-          conv,
-          this.conversations.load(conv).then((loaded) => states.set(conv, loaded)),
-        )
+      else if (!reads.has(conv)) reads.set(conv, this.#readState(conv, states))
     }
     if (reads.size > 0) await Promise.all(reads.values())
   }
 
+  async #readTarget(operation: Operation, target: number, targets: WriteBatch['targets']): Promise<void> {
+    const [entry] = await this.#options.store.log.read(operation.conv, target, target, 1)
+    targets.set(operation, entry)
+  }
+
+  async #readState(conv: ConversationId, states: WriteBatch['states']): Promise<void> {
+    states.set(conv, await this.conversations.load(conv))
+  }
+
   async #readRetransmits({ taken, sent }: WriteBatch): Promise<void> {
-    const { log, isShared } = this.#options.store
+    const { isShared } = this.#options.store
     const reads: Promise<void>[] = []
-    for (const [index, queued] of taken.entries()) {
-      const { conv, isRetry, retransmit } = queued.operation
-      if (retransmit === undefined || !(isRetry || isShared)) continue
-      const read = log.findRetransmit(retransmit).then((earlier) => {
-        if (earlier?.conv === conv && (isRetry ? this.#now() - earlier.ts < retransmitMsMax : this.#wasOvertaken(queued, earlier)))
-          sent[index] = earlier.seq
-      })
-      reads.push(read)
+    for (let index = 0; index < taken.length; index++) {
+      const queued = taken[index] as Queued
+      const { isRetry, retransmit } = queued.operation
+      if (retransmit !== undefined && (isRetry || isShared)) reads.push(this.#readRetransmit(queued, retransmit, sent, index))
     }
     if (reads.length > 0) await Promise.all(reads)
+  }
+
+  async #readRetransmit(queued: Queued, retransmit: Retransmit, sent: (number | undefined)[], index: number): Promise<void> {
+    const { conv, isRetry } = queued.operation
+    const earlier = await this.#options.store.log.findRetransmit(retransmit)
+    if (earlier?.conv !== conv) return
+    if (isRetry ? this.#now() - earlier.ts < retransmitMsMax : this.#wasOvertaken(queued, earlier)) sent[index] = earlier.seq
   }
 
   /** While the first waited here its client lost patience and sent it again over another node, which was faster. */

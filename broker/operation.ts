@@ -8,6 +8,8 @@ import type { ConversationId } from './topics.js'
 export interface Plan {
   /** The stored form behind `"seq":…,"ts":…,`, up to its closing brace, as UTF-8. */
   tail: Buffer
+  /** What stands before `tail`, when that is not all of it. */
+  head?: Buffer
   effects: readonly Effect[]
 }
 
@@ -18,8 +20,8 @@ export interface Operation {
   readonly device: string
   /** Message id; the same (conv, from, id) is stored once. */
   readonly id: string
-  /** What an equal operation would write, to tell a resend from a conflict; undefined: not compared. */
-  readonly content: Buffer | undefined
+  /** Whether an entry whose stored form ends with this tail is what this one would write: a resend, no conflict. undefined: not compared. */
+  isEqual?(tail: Buffer): boolean
   /** Set for a send without an id of its own. */
   readonly retransmit: Retransmit | undefined
   /** It may be the MQTT retransmission (DUP) of an earlier send without id. */

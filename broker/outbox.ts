@@ -1,9 +1,10 @@
 /**
- * Collects what one connection gets in a turn of the event loop and hands it to its transport as one write.
- * A shared frame is copied once, into that write, with the receiver's packet id. PUBACKs stand last: wherever the connection breaks, who has
+ * Collects what one connection gets in a turn of the event loop and hands it to its transport as one write, into which
+ * frames and acks are written. PUBACKs stand last: wherever the connection breaks, who has
  * the PUBACK of a publish has been told before what became of it.
  */
-import type { Frame } from './mqtt/encode.js'
+import { writeBytes } from './ascii.js'
+import { Frame } from './mqtt/encode.js'
 import { StoredAck } from './stored-ack.js'
 import type { Transport } from './transport.js'
 
@@ -22,6 +23,11 @@ function allocate(bytes: number, isShort: boolean): Buffer {
   return slab.subarray(slabUsed - bytes, slabUsed)
 }
 
+/** What has left the process already is overwritten by the next: V8 collects the more often the more memory is taken beside its heap. */
+function giveBack(out: Buffer): void {
+  if (out.buffer === slab.buffer && out.byteOffset + out.length === slabUsed) slabUsed = out.byteOffset
+}
+
 let waiting: Outbox[] = []
 
 function flushAll(): void {
@@ -33,9 +39,8 @@ function flushAll(): void {
 export const pubackBytes = 4
 
 export class Outbox {
-  #parts: (Buffer | StoredAck)[] = []
-  /** Per part: where its packet id goes, or 0 to copy it as it is; and the id. */
-  #idsAt: number[] = []
+  #parts: (Buffer | StoredAck | Frame)[] = []
+  /** Per part: the packet id of a frame. */
   #ids: number[] = []
   #acks: number[] = []
   #bytes = 0
@@ -51,20 +56,19 @@ export class Outbox {
   }
 
   sendFrame(frame: Frame, packetId: number): void {
-    this.#push(frame.bytes, frame.idAt, packetId)
+    this.#push(frame, packetId)
   }
 
   sendBytes(bytes: Buffer): void {
-    this.#push(bytes, 0, 0)
+    this.#push(bytes, 0)
   }
 
   sendAck(ack: StoredAck): void {
-    this.#push(ack, 0, 0)
+    this.#push(ack, 0)
   }
 
-  #push(part: Buffer | StoredAck, idAt: number, packetId: number): void {
+  #push(part: Buffer | StoredAck | Frame, packetId: number): void {
     this.#parts.push(part)
-    this.#idsAt.push(idAt)
     this.#ids.push(packetId)
     this.#bytes += part.length
     if (!this.#scheduled) this.#schedule()
@@ -88,19 +92,10 @@ export class Outbox {
     const out = allocate(this.#bytes, this.#transport.unsentBytes === 0)
     let at = 0
     for (let i = 0; i < this.#parts.length; i++) {
-      const part = this.#parts[i] as Buffer | StoredAck
-      if (part instanceof StoredAck) {
-        at = part.writeTo(out, at)
-        continue
-      }
-      out.set(part, at)
-      const idAt = this.#idsAt[i] as number
-      if (idAt !== 0) {
-        const id = this.#ids[i] as number
-        out[at + idAt] = id >> 8
-        out[at + idAt + 1] = id & 0xff
-      }
-      at += part.length
+      const part = this.#parts[i] as Buffer | StoredAck | Frame
+      if (part instanceof StoredAck) at = part.writeTo(out, at)
+      else if (part instanceof Frame) at = part.writeTo(out, at, this.#ids[i] as number)
+      else at = writeBytes(out, at, part)
     }
     for (const id of this.#acks) {
       out[at] = 0x40
@@ -109,18 +104,14 @@ export class Outbox {
       out[at + 3] = id & 0xff
       at += pubackBytes
     }
-    this.#parts = []
-    this.#idsAt = []
-    this.#ids = []
-    this.#acks = []
-    this.#bytes = 0
+    this.clear()
     this.#transport.write(out)
+    if (this.#transport.unsentBytes === 0) giveBack(out)
   }
 
   /** Throws away what is not yet handed over: the connection is gone. */
   clear(): void {
     this.#parts = []
-    this.#idsAt = []
     this.#ids = []
     this.#acks = []
     this.#bytes = 0

@@ -6,7 +6,7 @@
  */
 
 import { InFlight } from './in-flight.js'
-import { encodePublish, encodePublishOnce, type Frame } from './mqtt/encode.js'
+import { encodePublishOnce, Frame } from './mqtt/encode.js'
 import type { LogEntry } from './store/store.js'
 import { StoredAck } from './stored-ack.js'
 import { type Address, addressOf, type ConversationId, conversationOf, deliveryTopic, eventTopic } from './topics.js'
@@ -235,7 +235,7 @@ export class Session {
       else this.inFlight.addOwn(conv, entry.seq)
       return
     }
-    const frame = encodePublish(deliveryTopic(conv, this.user), entry.payload)
+    const frame = new Frame(deliveryTopic(conv, this.user), entry.payload)
     this.outlet.sendFrame(frame, this.inFlight.addMessage(conv, entry.seq))
     if (this.#backlog !== undefined) this.#backlog.replayed++
     this.world.replayed(1)

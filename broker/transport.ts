@@ -20,6 +20,7 @@ export interface Transport {
   readonly address: string
   readonly unsentBytes: number
   listen(events: TransportEvents): void
+  /** The bytes must not change while anything is unsent. */
   write(bytes: Buffer): void
   pause(): void
   resume(): void

@@ -98,7 +98,7 @@ export class WriteBatch {
         continue
       }
       const ts = Math.max(now, state.lastTs)
-      const payload = storedForm(seq, ts, plan.tail)
+      const payload = storedForm(seq, ts, plan.head, plan.tail)
       const entry: LogEntry = { seq, ts, from, device: operation.device, id, payload }
       this.#add(state, operation, entry, plan.effects)
       const written = { queued, entry, effects: plan.effects, namesake: this.#byId.get(id) }

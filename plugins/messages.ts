@@ -56,13 +56,6 @@ function muteOf(group: GroupState, user: string): Refusal | undefined {
   )
 }
 
-function joined(a: Buffer, b: Buffer): Buffer {
-  const both = Buffer.allocUnsafe(a.length + b.length)
-  both.set(a)
-  both.set(b, a.length)
-  return both
-}
-
 /** What the configuration says of messages. */
 interface Rules {
   recallMs: number
@@ -73,13 +66,12 @@ class Send implements Operation {
   readonly from: string
   readonly device: string
   readonly id: string
-  readonly content: Buffer | undefined
   readonly isRetry: boolean
   readonly retransmit: Retransmit | undefined
   readonly target: number | undefined
   readonly #publish: RoutedPublish
   readonly #message: Message
-  readonly #tail: Buffer
+  readonly #head: Buffer
   readonly #rules: Rules
   readonly conv: ConversationId
 
@@ -94,8 +86,7 @@ class Send implements Operation {
     this.#publish = publish
     this.#message = message
     const hasId = message.id !== undefined
-    this.#tail = hasId ? joined(prefix, message.json) : Buffer.concat([prefix, Buffer.from(`"id":"${this.id}",`), message.json])
-    this.content = hasId ? this.#tail : undefined
+    this.#head = hasId ? prefix : Buffer.concat([prefix, Buffer.from(`"id":"${this.id}",`)])
     // A device without a name of its own cannot come back to send again.
     this.retransmit = hasId || publish.qos === 0 || isUnnamed(caller.device) ? undefined : retransmitOf(publish)
     this.isRetry = publish.dup
@@ -114,7 +105,16 @@ class Send implements Operation {
     if (this.#message.mentionsAll && !isModerator(group, this.from))
       return refuse('forbidden', '@all is for the owner and admins of a group')
     const refusal = this.#message.target === undefined ? undefined : this.#judgeTarget(state, target)
-    return refusal ?? this.#judgeRate() ?? { tail: this.#tail, effects: noEffects }
+    return refusal ?? this.#judgeRate() ?? { head: this.#head, tail: this.#message.json, effects: noEffects }
+  }
+
+  /** Who sends without id is told from a resend by its packet. */
+  isEqual(tail: Buffer): boolean {
+    const head = this.#head
+    return (
+      this.#message.id === undefined ||
+      (tail.subarray(0, head.length).equals(head) && tail.subarray(head.length).equals(this.#message.json))
+    )
   }
 
   /** Of what members may write: an outsider cannot use up the rate of a group. */

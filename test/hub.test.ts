@@ -70,7 +70,7 @@ class FakeOutlet implements Outlet {
   why: string | undefined
 
   sendFrame(frame: Frame, packetId: number): void {
-    this.sent.push({ packetId, ...(JSON.parse(frame.bytes.subarray(frame.idAt + 2).toString()) as { conv: string; seq: number }) })
+    this.sent.push({ packetId, ...(JSON.parse(frame.payload.toString()) as { conv: string; seq: number }) })
   }
   sendAck(ack: StoredAck): void {
     const bytes = Buffer.alloc(ack.length)

@@ -113,8 +113,8 @@ class Client implements Outlet {
     return this.#heard.get(conv) ?? []
   }
 
-  sendFrame({ bytes, idAt }: Frame, packetId: number): void {
-    const { conv, seq } = JSON.parse(bytes.subarray(idAt + 2).toString()) as { conv: string; seq: number }
+  sendFrame({ payload }: Frame, packetId: number): void {
+    const { conv, seq } = JSON.parse(payload.toString()) as { conv: string; seq: number }
     this.#heard.set(conv, [...this.heard(conv), seq])
     setImmediate(() => this.session?.acknowledge(packetId))
   }

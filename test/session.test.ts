@@ -4,7 +4,7 @@
  */
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
-import { encodePublish, type Frame } from '../broker/mqtt/encode.js'
+import { Frame } from '../broker/mqtt/encode.js'
 import { mergeRanges, type Outlet, Session, type SessionWorld } from '../broker/session.js'
 import type { LogEntry } from '../broker/store/store.js'
 import type { StoredAck } from '../broker/stored-ack.js'
@@ -22,7 +22,7 @@ class FakeOutlet implements Outlet {
 
   sendFrame(frame: Frame, packetId: number): void {
     this.unacked.push(packetId)
-    const payload = frame.bytes.subarray(frame.idAt + 2).toString()
+    const payload = frame.payload.toString()
     this.sent.push({ packetId, ...(JSON.parse(payload) as { conv: string; seq: number }) })
   }
   sendAck(ack: StoredAck): void {
@@ -82,7 +82,7 @@ class FakeWorld implements SessionWorld {
     entries.push({ seq, ts: 1, from, device, id: `${seq}`, payload })
     if (session === undefined) return seq
     if (from === session.user && device === session.device) session.offerOwn(conv, seq)
-    else session.offer(conv, seq, encodePublish(deliveryTopic(conv, session.user), payload))
+    else session.offer(conv, seq, new Frame(deliveryTopic(conv, session.user), payload))
     return seq
   }
 }

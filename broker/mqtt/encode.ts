@@ -1,16 +1,48 @@
+/** MQTT 3.1.1 packets that the server sends, as bytes. */
+
+import { writeAscii, writeBytes } from '../ascii.js'
+
 /**
- * MQTT 3.1.1 packets that the server sends, as bytes. A PUBLISH is encoded once and shared by all its receivers:
- * each gets a copy with its own packet id at `idAt`.
+ * A PUBLISH of QoS 1 on a chat topic (so of ASCII) for any number of receivers, each with its own packet id. For one it is written where
+ * it leaves; for more it is encoded once and copied. The payload must not change.
  */
+export class Frame {
+  /** Bytes of the packet. */
+  readonly length: number
+  #wasWritten = false
+  #encoded: Buffer | undefined
 
-import { writeAscii } from '../ascii.js'
+  constructor(
+    readonly topic: string,
+    readonly payload: Buffer,
+  ) {
+    this.length = publishHeadBytes(topic, anyPacketId, payload.length) + payload.length
+  }
 
-/** An encoded PUBLISH of QoS 1 whose packet id is still to be written. Never changed once built. */
-export interface Frame {
-  readonly bytes: Buffer
-  /** Offset of the two bytes of the packet id. */
-  readonly idAt: number
+  /** Returns the offset behind it. */
+  writeTo(out: Buffer, start: number, packetId: number): number {
+    if (!this.#wasWritten) {
+      this.#wasWritten = true
+      return this.#write(out, start, packetId)
+    }
+    if (this.#encoded === undefined) {
+      this.#encoded = Buffer.allocUnsafe(this.length)
+      this.#write(this.#encoded, 0, anyPacketId)
+    }
+    const end = writeBytes(out, start, this.#encoded)
+    const idAt = end - this.payload.length - 2
+    out[idAt] = packetId >> 8
+    out[idAt + 1] = packetId & 0xff
+    return end
+  }
+
+  #write(out: Buffer, start: number, packetId: number): number {
+    return writeBytes(out, writePublishHead(out, start, this.topic, packetId, this.payload.length), this.payload)
+  }
 }
+
+/** Makes room for a packet id. */
+const anyPacketId = 1
 
 const lengthBytes = (length: number): number => (length < 128 ? 1 : length < 16_384 ? 2 : length < 2_097_152 ? 3 : 4)
 
@@ -48,17 +80,6 @@ export function writePublishHead(out: Buffer, start: number, topic: string, pack
 function publishFor(topic: string, packetId: number, payloadBytes: number): { bytes: Buffer; at: number } {
   const bytes = Buffer.allocUnsafe(publishHeadBytes(topic, packetId, payloadBytes) + payloadBytes)
   return { bytes, at: writePublishHead(bytes, 0, topic, packetId, payloadBytes) }
-}
-
-/** Makes room for the packet id. */
-const anyPacketId = 1
-
-/** A PUBLISH of QoS 1 on a chat topic, without its packet id. */
-export function encodePublish(topic: string, payload: Buffer): Frame {
-  const { bytes, at } = publishFor(topic, anyPacketId, payload.length)
-  bytes.writeUInt16BE(0, at - 2)
-  bytes.set(payload, at)
-  return { bytes, idAt: at - 2 }
 }
 
 /** A PUBLISH on a chat topic for one receiver: QoS 1 with `packetId`, or QoS 0 when it is 0. */

@@ -22,7 +22,6 @@ export type Decide = (group: GroupState | undefined, seq: number) => Change | un
 class GroupOperation implements Operation {
   readonly device = ''
   readonly id = `sys-${randomUUID()}`
-  readonly content = undefined
   readonly retransmit = undefined
   readonly isRetry = false
   readonly target = undefined

@@ -7,7 +7,7 @@ import type { ConversationId } from '../../broker/topics.js'
 export function passes(log: LogWriter, conv: ConversationId): Promise<void> {
   return new Promise((resolve) => {
     const passed = (): void => resolve()
-    const none = { content: undefined, retransmit: undefined, isRetry: false, target: undefined }
+    const none = { retransmit: undefined, isRetry: false, target: undefined }
     const answers = { plan: () => refuse('conflict', 'a fence'), stored: passed, duplicate: passed, refused: passed, failed: passed }
     log.submit({ conv, from: '', device: '', id: `fence-${randomUUID()}`, ...none, ...answers }, 0)
   })

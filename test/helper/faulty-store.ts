@@ -133,7 +133,7 @@ export function createWriter(
         from,
         device: 'phone',
         id,
-        content: tail,
+        isEqual: (other) => other.equals(tail),
         retransmit: undefined,
         isRetry: false,
         target: undefined,

@@ -64,6 +64,8 @@ export class LmdbMessageLog implements MessageLog {
   readonly #journal: Journal
   /** The record of the append in progress. */
   #arena = new ByteWriter(arenaBytesMin)
+  /** The chunks of the commit in progress. */
+  #chunkArena = new ByteWriter(arenaBytesMin)
   #last: Promise<unknown> = Promise.resolve()
   #working = 0
   /** Records that are durable, and have still to be done to the directory before anybody may see them. */
@@ -148,7 +150,7 @@ export class LmdbMessageLog implements MessageLog {
   #remember(record: Buffer, number: number, segments: readonly Segment[]): void {
     this.#recent.addAll(segments, record, number)
     for (const { conv, entries } of segments) for (const { from, id } of entries) this.#known.add(conv, from, id)
-    if (this.#arena.bytes.length > arenaKeptBytesMax) this.#arena = new ByteWriter(arenaBytesMin)
+    this.#arena = keptOrNew(this.#arena)
   }
 
   /** Brings the directory to where the journal is, and shows what it has. */
@@ -200,12 +202,13 @@ export class LmdbMessageLog implements MessageLog {
       const room = this.#environment.roomBytes(0) / settleGrowth
       const cost = Math.max(settleCostMin, this.#recent.filling.cost * settleShare)
       const work = (): void => {
-        settled = settleSome(this.#recent, this.#tables, this.#directory, { cost, bytes: room })
+        settled = settleSome(this.#recent, this.#tables, this.#directory, { cost, bytes: room }, this.#chunkArena)
       }
       await this.#environment.commit(work, () => {
         settled?.forget()
         for (const conv of settled?.conversations ?? []) this.#settledHeads.delete(conv)
       })
+      this.#chunkArena = keptOrNew(this.#chunkArena)
       if (settled === undefined) throw new StoreUnavailable('there is no room to settle')
       if (settled.released !== undefined) this.#journal.release(settled.released)
     }
@@ -385,6 +388,9 @@ const settleGrowth = 3
 /** Sends without id that are remembered per session: as many as a client may have under way. */
 const retransmitsMax = 256
 const retransmitKey = (session: string, packetId: number): Buffer => plainKey(session, String(packetId % retransmitsMax))
+
+/** One large append does not keep its memory for ever. */
+const keptOrNew = (arena: ByteWriter): ByteWriter => (arena.bytes.length > arenaKeptBytesMax ? new ByteWriter(arenaBytesMin) : arena)
 
 const done = (): void => undefined
 

@@ -3,7 +3,7 @@
  * their journal records are not needed any more. What it wrote is forgotten in memory only after the commit.
  */
 import type { ConversationId } from '../../topics.js'
-import { decodeSeq, encodeSeq } from './bytes.js'
+import { type ByteWriter, decodeSeq, encodeSeq } from './bytes.js'
 import type { DirectoryTables } from './directory.js'
 import type { Table } from './environment.js'
 import { chunkKey, plainKey, rowField, rowKey, sentKeysOf } from './keys.js'
@@ -36,29 +36,45 @@ export interface SettleBudget {
 /** A message's row in the index, key and page share included. */
 const indexRowBytes = 160
 
-function bytesOf({ segments, ids }: RecentConversation): number {
-  let bytes = ids.length * indexRowBytes
+function bytesOf(segments: readonly RecentSegment[]): number {
+  let bytes = 0
   for (const segment of segments) bytes += segment.bytes.length
   return bytes
 }
 
-/** Puts conversations into the tables as far as the budget goes; undefined when nothing is settled. */
-export function settleSome(recent: Recent, tables: SettleTables, directory: DirectoryTables, budget: SettleBudget): Settled | undefined {
+/**
+ * Puts conversations into the tables as far as the budget goes; undefined when nothing is settled. What is put may lie in `arena`, which
+ * must not be written to again before the commit is over.
+ */
+export function settleSome(
+  recent: Recent,
+  tables: SettleTables,
+  directory: DirectoryTables,
+  budget: SettleBudget,
+  arena: ByteWriter,
+): Settled | undefined {
   const { settling } = recent
   if (settling === undefined) return undefined
   const moved: ConversationId[] = []
   let spent = 0
   let room = budget.bytes
-  for (const [conv, conversation] of settling.conversations) {
-    room -= bytesOf(conversation)
+  let bytes = 0
+  for (const [conv, { segments, ids, cost }] of settling.conversations) {
+    const chunksBytes = bytesOf(segments)
+    room -= chunksBytes + ids.length * indexRowBytes
     if (room < 0) break
-    putChunks(tables.chunks, conv, conversation.segments)
-    putSent(tables.sent, directory.rows, conv, conversation)
     moved.push(conv)
-    spent += conversation.cost
+    bytes += chunksBytes
+    spent += cost
     if (spent >= budget.cost) break
   }
   if (moved.length === 0) return undefined
+  arena.reset(bytes)
+  for (const conv of moved) {
+    const conversation = settling.conversations.get(conv) as RecentConversation
+    putChunks(tables.chunks, conv, conversation.segments, arena)
+    putSent(tables.sent, directory.rows, conv, conversation)
+  }
   const isLast = moved.length === settling.conversations.size
   if (isLast) putReleased(tables.journal, settling.lastRecord)
   return {
@@ -86,16 +102,14 @@ function numberIn(journal: Table, name: string): number | undefined {
   return value === undefined ? undefined : decodeSeq(value)
 }
 
-function putChunks(chunks: Table, conv: ConversationId, segments: readonly RecentSegment[]): void {
-  let pending: Buffer[] = []
-  let bytes = 0
-  for (const [at, { bytes: segment, lastSeq, lastTs }] of segments.entries()) {
-    pending.push(segment)
-    bytes += segment.length
-    if (bytes < chunkBytesMax && at < segments.length - 1) continue
-    chunks.put(chunkKey(conv, lastSeq, lastTs), Buffer.concat(pending))
-    pending = []
-    bytes = 0
+function putChunks(chunks: Table, conv: ConversationId, segments: readonly RecentSegment[], arena: ByteWriter): void {
+  let start = arena.position
+  for (let at = 0; at < segments.length; at++) {
+    const { bytes, lastSeq, lastTs } = segments[at] as RecentSegment
+    arena.raw(bytes)
+    if (arena.position - start < chunkBytesMax && at < segments.length - 1) continue
+    chunks.put(chunkKey(conv, lastSeq, lastTs), arena.slice(start))
+    start = arena.position
   }
 }
 
