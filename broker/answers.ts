@@ -69,6 +69,7 @@ export class Answers {
       const { operation } = (duplicates[index] as Duplicate).queued
       try {
         if (first.status === 'rejected') throw first.reason
+        this.#options.found?.(operation.conv, first.value.seq)
         answerDuplicate(operation, first.value)
       } catch (error) {
         const { logger } = this.#options

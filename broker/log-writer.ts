@@ -14,6 +14,7 @@ import type { Conversation, JudgeDirect } from './conversation.js'
 import { ConversationCache } from './conversation-cache.js'
 import { Doubts } from './doubts.js'
 import { refuse } from './errors.js'
+import { LateAppends } from './late-appends.js'
 import type { Logger } from './logger.js'
 import type { Operation } from './operation.js'
 import type { Effect, FoundRetransmit, LogEntry, Retransmit, Store } from './store/store.js'
@@ -32,6 +33,8 @@ export interface LogWriterOptions {
   /** Asked when a direct conversation is loaded and when its users change, never for each message. */
   judge?: JudgeDirect
   retryMs: number
+  /** Of a store that nodes share: the log of the conversation has come to `seq`, and perhaps no node was told. */
+  found?: (conv: ConversationId, seq: number) => void
   observe?: (outcome: 'stored' | 'duplicate' | 'refused' | 'failed', count: number) => void
   observeAppendSeconds?: (seconds: number) => void
   /** Of the first message of each batch: from `submit` to its dispatch. */
@@ -70,6 +73,7 @@ export class LogWriter {
   /** Called when so many wait that the next batch can be decided ahead. */
   #onMany: (() => void) | undefined
   readonly #doubts = new Doubts()
+  readonly #late: LateAppends | undefined
   /** Batches from the begin of their append until they are dispatched. */
   readonly #underWay = new Set<WriteBatch>()
   readonly conversations: ConversationCache
@@ -83,6 +87,8 @@ export class LogWriter {
     this.conversations = new ConversationCache(options.store, options.judge ?? (async () => undefined))
     this.#answers = new Answers(options)
     this.#runningMax = options.store.isShared ? lanesMax : 1
+    const { store, logger, found } = options
+    if (store.isShared && found !== undefined) this.#late = new LateAppends({ log: store.log, logger, found })
   }
 
   /** False after an append failed, until one succeeds. */
@@ -119,6 +125,7 @@ export class LogWriter {
   async close(): Promise<void> {
     this.#closing = true
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
+    this.#late?.close()
   }
 
   // --- a store of this process alone -----------------------------------------------------------------------------------
@@ -335,7 +342,11 @@ export class LogWriter {
     try {
       const lost = new Set(await this.#options.store.log.append([...batch.appends.values()]))
       this.#options.observeAppendSeconds?.((performance.now() - started) / 1000)
-      if (this.#doubts.size > 0) for (const conv of batch.appends.keys()) if (!lost.has(conv)) this.#doubts.settle(conv)
+      for (const conv of batch.appends.keys()) {
+        if (lost.has(conv)) continue
+        this.#doubts.settle(conv)
+        this.#late?.settle(conv)
+      }
       this.#backoffMs = 0
       return { lost }
     } catch (fault) {
@@ -362,6 +373,7 @@ export class LogWriter {
     this.#queue.putBack(taken)
     const givenUp = this.#queue.giveUp(this.#closing ? Number.POSITIVE_INFINITY : performance.now() - retryMs)
     for (const { operation } of givenUp) operation.failed('the store cannot be written')
+    if (givenUp.length > 0) this.#late?.givenUp(new Set(givenUp.map(({ operation }) => operation.conv)))
     observe?.('failed', givenUp.length)
     this.#backoffMs = Math.min(Math.max(this.#backoffMs * 2, backoffMinMs), backoffMaxMs)
     await new Promise((resolve) => setTimeout(resolve, this.#backoffMs))

@@ -212,6 +212,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     logger,
     retryMs: config.storeRetryMs,
     judge: (from, to) => plugins.authorizeDirect(from, to),
+    ...(cluster && { found: (conv, seq) => cluster.found(conv, seq) }),
     dispatch: (conv, entry, effects) => {
       if (cluster === undefined) hub.dispatch(conv, entry, effects)
       else cluster.written(conv, entry, effects)

@@ -220,6 +220,30 @@ const removed = (group: string, user: string, spans: MemberRecord['spans'], to: 
   record: { user, role: undefined, spans: spans.map((span, at) => (at === spans.length - 1 ? { ...span, to } : span)) },
 })
 
+/** Nothing is told but by frames: no digest, and nobody asks the log because a node is silent. */
+function withoutDigests({ buses, nodes }: ReturnType<typeof setUp>): void {
+  for (const node of nodes) node.follower.close()
+  buses.mood = { ...calm, copies: (kind) => (kind === 'log' ? 1 : 0) }
+}
+
+/** What is written is lost for the other nodes. */
+async function untold(buses: UnrulyBuses, write: () => void): Promise<void> {
+  const { mood } = buses
+  buses.mood = { ...mood, copies: () => 0 }
+  write()
+  await turn()
+  await turn()
+  buses.mood = mood
+}
+
+/** The conversations of this user, or heads, are answered only when the returned function is called. */
+function hold(log: SharedLog, held: string): (error?: Error) => void {
+  let end = (_error?: Error): void => undefined
+  const ended = new Promise<void>((resolve, reject) => (end = (error) => (error === undefined ? resolve() : reject(error))))
+  log.late = (what) => (what === held ? ended : undefined)
+  return end
+}
+
 t.test('what one node writes reaches the sessions of the others, without a read', async (t) => {
   const { log, nodes } = setUp(t)
   const [a, b] = nodes
@@ -293,6 +317,37 @@ t.test('while no node hears another the log is asked, again and again', async (t
   await eventually(() => isEqual(bob.heard('u/ann/bob'), [1, 2]), { timeoutMs: 20_000 })
 })
 
+t.test('the log is asked about everybody, however often it is asked meanwhile', async (t) => {
+  const world = setUp(t)
+  const { log, buses, nodes } = world
+  const [a, b] = nodes
+  withoutDigests(world)
+  const users = Array.from({ length: 20 }, (_, n) => `u${n}`)
+  const clients: Client[] = []
+  for (const user of users) clients.push(await b.connect(user))
+  await untold(buses, () => {
+    for (const user of users) a.write(`u/ann/${user}`, 'ann')
+  })
+  log.late = (what) => {
+    if (what === 'u0' || what === 'u7') b.check.start()
+    return undefined
+  }
+  b.check.start()
+  for (const [n, client] of clients.entries()) await eventually(() => isEqual(client.heard(`u/ann/u${n}`), [1]))
+  log.late = undefined
+})
+
+t.test('what somebody finds in the log reaches the sessions of all nodes, though its writer tells nobody', async (t) => {
+  const { log, nodes } = setUp(t, ['a', 'b', 'c'])
+  const [a, b, c] = nodes
+  const [ann, bob] = [await c?.connect('ann'), await b.connect('bob')]
+  log.append('u/ann/bob', 'ann')
+  a.order.reached('u/ann/bob', 1)
+  a.feed.found('u/ann/bob', 1)
+  await eventually(() => isEqual(bob.heard('u/ann/bob'), [1]), { timeoutMs: 20_000 })
+  await eventually(() => isEqual(ann?.heard('u/ann/bob'), [1]), { timeoutMs: 20_000 })
+})
+
 t.test('a store that is away keeps nothing from arriving later', async (t) => {
   const { buses, log, nodes } = setUp(t)
   const [a, b] = nodes
@@ -332,30 +387,6 @@ t.test('a session that opens while entries are on their way gets them once: from
     t.same(heard, all(first, 31))
   }
 })
-
-/** Nothing is told but by frames: no digest, and nobody asks the log because a node is silent. */
-function withoutDigests({ buses, nodes }: ReturnType<typeof setUp>): void {
-  for (const node of nodes) node.follower.close()
-  buses.mood = { ...calm, copies: (kind) => (kind === 'log' ? 1 : 0) }
-}
-
-/** What is written is lost for the other nodes. */
-async function untold(buses: UnrulyBuses, write: () => void): Promise<void> {
-  const { mood } = buses
-  buses.mood = { ...mood, copies: () => 0 }
-  write()
-  await turn()
-  await turn()
-  buses.mood = mood
-}
-
-/** The conversations of this user, or heads, are answered only when the returned function is called. */
-function hold(log: SharedLog, held: string): (error?: Error) => void {
-  let end = (_error?: Error): void => undefined
-  const ended = new Promise<void>((resolve, reject) => (end = (error) => (error === undefined ? resolve() : reject(error))))
-  log.late = (what) => (what === held ? ended : undefined)
-  return end
-}
 
 t.test('a conversation that came to be while the conversations of a session were read is for it, from its first entry on', async (t) => {
   const world = setUp(t)

@@ -357,3 +357,36 @@ t.test('three nodes at random: each is answered once, stored once, in order per 
     )
   }
 })
+
+t.test('what was given up and stored all the same is found, and so is what is sent again over another node', async (t) => {
+  const store = sharedStore()
+  const found: string[] = []
+  const { writer, outcomes, send } = createWriter(store, { retryMs: 0, found: (conv, seq) => found.push(`${conv} ${seq}`) })
+  store.failsAfterwards = 1
+  send(direct, 'alice', 'a1')
+  await eventually(() => outcomes.length === 1)
+  t.match(outcomes[0], { kind: 'failed' })
+  await eventually(() => found.includes(`${direct} 1`), { timeoutMs: 20_000 })
+  await writer.close()
+
+  const other = createWriter(store, { found: (conv, seq) => found.push(`again ${conv} ${seq}`) })
+  other.send(direct, 'alice', 'a1')
+  await eventually(() => other.outcomes.length === 1)
+  t.match(other.outcomes[0], { kind: 'duplicate', seq: 1 })
+  t.ok(found.includes(`again ${direct} 1`))
+  t.same(other.dispatched, [], 'it is for the log order to see who has it')
+})
+
+t.test('nobody is asked about what was given up when a later append has shown what is there', async (t) => {
+  const store = sharedStore()
+  const found: string[] = []
+  const { outcomes, send } = createWriter(store, { retryMs: 0, found: (conv, seq) => found.push(`${conv} ${seq}`) })
+  store.failsAfterwards = 1
+  send(direct, 'alice', 'a1')
+  send(team, 'alice', 'x1')
+  await eventually(() => outcomes.length === 2)
+  send(direct, 'alice', 'a2')
+  await eventually(() => outcomes.length === 3)
+  await eventually(() => found.length > 0, { timeoutMs: 20_000 })
+  t.same(found, [`${team} 1`])
+})

@@ -58,6 +58,12 @@ export class Cluster {
     this.#feed.written(conv, entry, effects)
   }
 
+  /** The log has come to this entry, and it may be that nobody was told: whoever wrote it does not know that it was written. */
+  found(conv: ConversationId, seq: number): void {
+    this.#order.reached(conv, seq)
+    this.#feed.found(conv, seq)
+  }
+
   /** Says good-bye to the others. */
   close(): void {
     this.#follower.close()

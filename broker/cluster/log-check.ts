@@ -1,7 +1,7 @@
 /**
  * Asks the log about every conversation of everybody who is connected here, when something may have been missed and nobody can say what. Takes
- * some reads for each user, a few users at a time; what it finds is given to the log order. While it runs it may be asked again: then
- * it starts anew.
+ * some reads for each user, a few users at a time; what it finds is given to the log order. Asked again while it runs it asks again about
+ * those whom it has been through, when it has been through all: however often it is asked, nobody's turn is put off.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from '../logger.js'
@@ -20,8 +20,9 @@ const retryMs = 500
 
 export class LogCheck {
   readonly #options: LogCheckOptions
+  /** Whose turn is still to come, in order. */
+  readonly #due = new Set<string>()
   #running: Promise<void> | undefined
-  #isDue = false
   #closed = false
 
   constructor(options: LogCheckOptions) {
@@ -29,7 +30,7 @@ export class LogCheck {
   }
 
   start(): void {
-    this.#isDue = true
+    for (const user of this.#options.audience().users()) this.#due.add(user)
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined
     })
@@ -40,22 +41,25 @@ export class LogCheck {
   }
 
   async #run(): Promise<void> {
-    while (this.#isDue && !this.#closed) {
-      this.#isDue = false
-      const users = [...this.#options.audience().users()].values()
-      const work = async (): Promise<void> => {
-        for (const user of users) {
-          if (this.#isDue || this.#closed) return
-          await this.#check(user)
-        }
-      }
+    while (this.#due.size > 0 && !this.#closed) {
+      const results = await Promise.allSettled(Array.from({ length: usersAtOnce }, () => this.#work()))
+      const failure = results.find((result) => result.status === 'rejected')
+      if (failure === undefined || this.#closed) continue
+      this.#options.logger.warn({ err: failure.reason }, 'conversations cannot be checked; it is tried again')
+      await delay(retryMs, undefined, { ref: false })
+    }
+  }
+
+  async #work(): Promise<void> {
+    for (const user of this.#due) {
+      if (this.#closed) return
+      // Before it is read: who asks from here on is not answered by what is read now.
+      this.#due.delete(user)
       try {
-        await Promise.all(Array.from({ length: usersAtOnce }, work))
+        await this.#check(user)
       } catch (error) {
-        if (this.#closed) return
-        this.#options.logger.warn({ err: error }, 'conversations cannot be checked; it is tried again')
-        this.#isDue = true
-        await delay(retryMs, undefined, { ref: false })
+        this.#due.add(user)
+        throw error
       }
     }
   }

@@ -53,6 +53,11 @@ export class LogFeed {
     else this.#flush ??= setImmediate(() => this.#send())
   }
 
+  /** Somebody has written up to `seq` and perhaps told nobody: the next digests name it. */
+  found(conv: ConversationId, seq: number): void {
+    this.#remember(conv, Math.max(seq, this.#recent.get(conv)?.head ?? 0), this.#number, [])
+  }
+
   #send(): void {
     if (this.#flush !== undefined) clearImmediate(this.#flush)
     this.#flush = undefined
