@@ -4,15 +4,18 @@
  */
 import type { PluginFactory } from '../../broker/plugin.js'
 import { addressOf } from '../../broker/topics.js'
+import { warmUp } from '../../broker/warm-up.js'
 import { historyMethod } from './history.js'
 import { listMethod } from './list.js'
 import { Preferences, updateMethod } from './preferences.js'
 import { syncMethod } from './sync.js'
 
-export const createConversations: PluginFactory = ({ store, delivered, signals }) => {
+export const createConversations: PluginFactory = ({ store, delivered, signals, logger }) => {
   const preferences = new Preferences(store, signals)
+  const conversations = listMethod({ store, delivered, preferences })
   return {
     name: 'conversations',
+    start: () => warmUp({ store, logger }, (user) => conversations.handle({ user, device: '' }, {} as never)),
     eraseUser: (user) => preferences.forget(user),
     async *exportUser(user) {
       for (const [conv, preference] of await preferences.of(user)) yield { kind: 'preference', conv: addressOf(conv, user), ...preference }
@@ -20,7 +23,7 @@ export const createConversations: PluginFactory = ({ store, delivered, signals }
     methods: {
       history: historyMethod(store),
       sync: syncMethod(store),
-      conversations: listMethod({ store, delivered, preferences }),
+      conversations,
       'conversation.update': updateMethod(preferences),
     },
   }

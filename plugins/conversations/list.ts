@@ -10,7 +10,7 @@ import { type FoldableMessage, foldMessages, targetOf } from '../../broker/fold.
 import { addressSchema, messageSchema } from '../../broker/payloads.js'
 import { type Caller, type Method, method } from '../../broker/plugin.js'
 import type { LogEntry, Store } from '../../broker/store/store.js'
-import { addressOf, groupOf, isGroup, peerOf } from '../../broker/topics.js'
+import { addressOf, type ConversationId, groupOf, isGroup, peerOf } from '../../broker/topics.js'
 import type { Preference, Preferences } from './preferences.js'
 import { messageOf, type RowAtHead, readBefore, replyBytesMax, rowsNewestFirst } from './reading.js'
 
@@ -58,33 +58,40 @@ interface ListWorld {
   preferences: Preferences
 }
 
-type Row = RowAtHead & Preference
+/** All rows of a user, and what he has set for some of them. */
+interface Ordered {
+  rows: readonly RowAtHead[]
+  preferred: ReadonlyMap<ConversationId, Preference>
+}
 
 /** A page ends at a row; the next one starts behind it. */
-type Place = [isPinned: boolean, ts: number, conv: string]
+type Place = [pinned: boolean, ts: number, conv: string]
 
-const cursorOf = ({ pinned, ts, conv }: Row): string => Buffer.from(JSON.stringify([pinned === true, ts, conv])).toString('base64url')
+const isPinned = ({ preferred }: Ordered, { conv }: RowAtHead): boolean => preferred.get(conv)?.pinned === true
+
+const cursorOf = (ordered: Ordered, row: RowAtHead): string =>
+  Buffer.from(JSON.stringify([isPinned(ordered, row), row.ts, row.conv])).toString('base64url')
 
 function placeOf(cursor: string): Place {
   try {
-    const [isPinned, ts, conv] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[]
-    if (typeof isPinned === 'boolean' && typeof ts === 'number' && typeof conv === 'string') return [isPinned, ts, conv]
+    const [pinned, ts, conv] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[]
+    if (typeof pinned === 'boolean' && typeof ts === 'number' && typeof conv === 'string') return [pinned, ts, conv]
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error
   }
   throw refuse('invalid', 'cursor: not one that `next` of an earlier page gave')
 }
 
-function isBehind(row: Row, [isPinned, ts, conv]: Place): boolean {
-  if ((row.pinned === true) !== isPinned) return isPinned
+function isBehind(ordered: Ordered, row: RowAtHead, [pinned, ts, conv]: Place): boolean {
+  if (isPinned(ordered, row) !== pinned) return pinned
   return row.ts < ts || (row.ts === ts && row.conv > conv)
 }
 
-async function rowsInOrder({ store, preferences }: ListWorld, user: string): Promise<Row[]> {
+async function rowsInOrder({ store, preferences }: ListWorld, user: string): Promise<Ordered> {
   const [rows, preferred] = await Promise.all([rowsNewestFirst(store, user), preferences.of(user)])
-  if (preferred.size === 0) return rows
-  const all: Row[] = rows.map((row) => ({ ...row, ...preferred.get(row.conv) }))
-  return [...all.filter(({ pinned }) => pinned), ...all.filter(({ pinned }) => !pinned)]
+  const all: Ordered = { rows, preferred }
+  if (preferred.size === 0) return all
+  return { rows: [...rows.filter((row) => isPinned(all, row)), ...rows.filter((row) => !isPinned(all, row))], preferred }
 }
 
 async function list(
@@ -94,22 +101,24 @@ async function list(
 ): Promise<object> {
   const place = cursor === undefined ? undefined : placeOf(cursor)
   const all = await rowsInOrder(world, user)
-  const rows = place === undefined ? all : all.filter((row) => isBehind(row, place))
+  const rows = place === undefined ? all.rows : all.rows.filter((row) => isBehind(all, row, place))
   const page: object[] = []
   let bytes = 0
   for (let at = 0; at < rows.length && page.length < limit; at += rowsAtOnce) {
     const some = rows.slice(at, Math.min(at + rowsAtOnce, limit))
     for (const described of await describe(world, user, some, fold)) {
-      bytes += Buffer.byteLength(JSON.stringify(described))
-      if (bytes > replyBytesMax && page.length > 0) return { conversations: page, next: cursorOf(rows[page.length - 1] as Row) }
-      page.push(described)
+      const whole = { ...described, ...all.preferred.get((rows[page.length] as RowAtHead).conv) }
+      bytes += Buffer.byteLength(JSON.stringify(whole))
+      if (bytes > replyBytesMax && page.length > 0) return { conversations: page, next: cursorOf(all, rows[page.length - 1] as RowAtHead) }
+      page.push(whole)
     }
   }
-  return rows.length > page.length ? { conversations: page, next: cursorOf(rows[page.length - 1] as Row) } : { conversations: page }
+  const last = rows[page.length - 1]
+  return last !== undefined && rows.length > page.length ? { conversations: page, next: cursorOf(all, last) } : { conversations: page }
 }
 
 /** Asks the store as often for many rows as for one. */
-async function describe(world: ListWorld, user: string, rows: readonly Row[], fold: boolean): Promise<object[]> {
+async function describe(world: ListWorld, user: string, rows: readonly RowAtHead[], fold: boolean): Promise<object[]> {
   const { store } = world
   const convs = rows.map(({ conv }) => conv)
   const groups = convs.filter(isGroup)
@@ -125,20 +134,20 @@ async function describe(world: ListWorld, user: string, rows: readonly Row[], fo
   const recordOf = new Map(groups.map((conv, at) => [conv, records[at]]))
   const positionOf = new Map(directs.map((conv, at) => [conv, positions[at]]))
   return rows.map((row, at) => {
-    const { conv, pinned, muted_until } = row
+    const { conv } = row
     const described = { conv: addressOf(conv, user), head: visibleHead(row, row.head), unread: unreadOf(row, row.head), last: lasts[at] }
     if (isGroup(conv)) {
       const { name, avatar_url } = recordOf.get(conv) ?? {}
       const member = row.spans?.at(-1)?.to === undefined
-      return { ...described, delivered: 0, read: 0, pinned, muted_until, name, avatar_url, member }
+      return { ...described, delivered: 0, read: 0, name, avatar_url, member }
     }
     const { delivered = 0, read = 0 } = positionOf.get(conv) ?? {}
-    return { ...described, delivered, read, pinned, muted_until }
+    return { ...described, delivered, read }
   })
 }
 
 /** Of each row the entry at the head; folded: the last message, with what was made of it since. */
-async function lastsOf(store: Store, rows: readonly Row[], fold: boolean): Promise<(FoldableMessage | undefined)[]> {
+async function lastsOf(store: Store, rows: readonly RowAtHead[], fold: boolean): Promise<(FoldableMessage | undefined)[]> {
   const newest = await tailsOf(store, rows, 1)
   const lasts = newest.map(([entry]) => entry && messageOf(entry))
   const isAction = (last: FoldableMessage | undefined): boolean => last !== undefined && targetOf(last) !== undefined
@@ -146,18 +155,18 @@ async function lastsOf(store: Store, rows: readonly Row[], fold: boolean): Promi
   if (acted.length === 0) return lasts
   const tails = await tailsOf(
     store,
-    acted.map((at) => rows[at] as Row),
+    acted.map((at) => rows[at] as RowAtHead),
     foldBackMin,
   )
   for (const [index, at] of acted.entries()) {
-    const message = lastMessage(tails[index] as LogEntry[]) ?? lastMessage(await readBack(store, rows[at] as Row))
+    const message = lastMessage(tails[index] as LogEntry[]) ?? lastMessage(await readBack(store, rows[at] as RowAtHead))
     if (message !== undefined) lasts[at] = message
   }
   return lasts
 }
 
 /** The last visible entries of each row, ascending. */
-async function tailsOf(store: Store, rows: readonly Row[], length: number): Promise<LogEntry[][]> {
+async function tailsOf(store: Store, rows: readonly RowAtHead[], length: number): Promise<LogEntry[][]> {
   const places = rows.map((row) => lastSeqs(row, length).map((seq) => ({ conv: row.conv, seq })))
   const entries = await store.log.readEach(places.flat())
   let at = 0
@@ -172,9 +181,9 @@ async function tailsOf(store: Store, rows: readonly Row[], length: number): Prom
 const lastMessage = (entries: readonly LogEntry[]): FoldableMessage | undefined =>
   foldMessages(entries.map(messageOf)).findLast((message) => targetOf(message) === undefined)
 
-const readBack = (store: Store, row: Row): Promise<LogEntry[]> => readBefore(store, row, visibleHead(row, row.head) + 1, foldBackMax)
+const readBack = (store: Store, row: RowAtHead): Promise<LogEntry[]> => readBefore(store, row, visibleHead(row, row.head) + 1, foldBackMax)
 
-function lastSeqs({ spans, head }: Row, length: number): number[] {
+function lastSeqs({ spans, head }: RowAtHead, length: number): number[] {
   const seqs: number[] = []
   for (const { next, last } of visibleRanges(spans, 1, head).reverse())
     for (let seq = last; seq >= next && seqs.length < length; seq--) seqs.push(seq)

@@ -80,13 +80,20 @@ async function withVisibleTs({ log }: Store, row: RowAtHead): Promise<RowAtHead>
   return { ...row, ts: last?.ts ?? 0 }
 }
 
-const seesTheHead = ({ spans, head }: RowAtHead): boolean => spans === undefined || visibleHead({ spans } as RowAtHead, head) === head
+const seesTheHead = (row: RowAtHead): boolean => row.spans === undefined || visibleHead(row, row.head) === row.head
 
 export async function rowsNewestFirst(store: Store, user: string): Promise<RowAtHead[]> {
+  // In place: of thousands a second object each doubles what the first call after a start takes.
   const rows = (await store.directory.conversationsOf(user)) as RowAtHead[]
   const heads = await store.log.heads(rows.map(({ conv }) => conv))
-  for (const [index, row] of rows.entries()) Object.assign(row, heads[index])
-  const isPartial = rows.some((row) => !seesTheHead(row))
+  let isPartial = false
+  for (let at = 0; at < rows.length; at++) {
+    const row = rows[at] as RowAtHead
+    const { head, ts } = heads[at] as Head
+    row.head = head
+    row.ts = ts
+    isPartial ||= !seesTheHead(row)
+  }
   const placed = isPartial ? await Promise.all(rows.map((row) => (seesTheHead(row) ? row : withVisibleTs(store, row)))) : rows
   return placed.sort((a, b) => b.ts - a.ts || (a.conv < b.conv ? -1 : 1))
 }

@@ -183,7 +183,7 @@ function decodeMember(value: Buffer): MemberRecord {
 
 function newRow(conv: ConversationId, membership: Buffer): ConversationRow {
   const row: ConversationRow = { conv, read: 0, sent: 0 }
-  if (!membership.equals(directMembership)) row.spans = JSON.parse(membership.toString()) as Span[]
+  if (membership[0] !== directMembership[0]) row.spans = JSON.parse(membership.toString()) as Span[]
   return row
 }
 

@@ -41,6 +41,13 @@ export function chunksEnd(conv: ConversationId): Buffer {
 }
 
 const chunkTailBytes = 12
+
+/** Whether the key is of the same conversation as this `chunksEnd`. */
+export const isChunkBelow = (key: Buffer, end: Buffer): boolean =>
+  key.length === end.length + chunkTailBytes &&
+  key[end.length - 1] === separator &&
+  end.compare(key, 0, end.length - 1, 0, end.length - 1) === 0
+
 export const lastSeqOf = (key: Buffer): number => key.readUIntBE(key.length - chunkTailBytes, 6)
 export const lastTsOf = (key: Buffer): number => key.readUIntBE(key.length - 6, 6)
 

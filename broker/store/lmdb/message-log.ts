@@ -28,7 +28,7 @@ import { ByteWriter, decodeSeq } from './bytes.js'
 import { type DirectoryTables, directMembership, putEffect } from './directory.js'
 import type { Environment, Table } from './environment.js'
 import { Journal, recordHeadBytes } from './journal.js'
-import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, plainRange, rowField, rowKey, sentKey, textsOf } from './keys.js'
+import { chunkKey, chunksEnd, isChunkBelow, lastSeqOf, lastTsOf, plainKey, plainRange, rowField, rowKey, sentKey, textsOf } from './keys.js'
 import { hashOfId, hashOfKey, KnownIds, readIdsMax } from './known-ids.js'
 import type { Recent } from './recent.js'
 import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, writeRecord } from './record.js'
@@ -265,9 +265,12 @@ export class LmdbMessageLog implements MessageLog {
     return head
   }
 
+  /** By one bound, which is half of what a bounded range takes, and many are read at once: the key below it may be another conversation's. */
   #readSettledHead(conv: ConversationId): { head: number; ts: number } {
-    const range = { start: chunksEnd(conv), end: chunkKey(conv, 0, 0), reverse: true, limit: 1 }
-    for (const key of this.#tables.chunks.getKeys(range)) return { head: lastSeqOf(key), ts: lastTsOf(key) }
+    const bound = chunksEnd(conv)
+    for (const key of this.#tables.chunks.getKeys({ start: bound, reverse: true, limit: 1 })) {
+      if (isChunkBelow(key, bound)) return { head: lastSeqOf(key), ts: lastTsOf(key) }
+    }
     return { head: 0, ts: 0 }
   }
 
