@@ -68,6 +68,12 @@ export class Delivered {
     )
   }
 
+  /** Another node says so, and keeps it. */
+  heard(user: string, conv: ConversationId, seq: number): void {
+    const key = prefixOf(conv) + user
+    if (seq > (this.#known.get(key) ?? 0)) this.#remember(key, seq)
+  }
+
   async #stored(key: string): Promise<number> {
     return Number((await this.#options.records.get(key))?.toString() ?? 0)
   }

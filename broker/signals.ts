@@ -18,8 +18,24 @@ export interface Event {
   [field: string]: unknown
 }
 
-/** What travels on the bus: user, device that is left out or '', topic, payload, QoS, and of positions which fields they are. */
-type Wire = [user: string, except: string, topic: string, payload: string, qos: 0 | 1, positions?: string[]]
+/** What travels on the bus: user, device that is left out or '', topic, payload, QoS, and of positions which fields they are and how often they are told. */
+type Wire = [user: string, except: string, topic: string, payload: string, qos: 0 | 1, positions?: string[], everyMs?: number]
+
+export interface Positions {
+  /** The numbers that only move forwards. */
+  fields: readonly string[]
+  /** A session is told of the same ones once in so many ms, whatever number of nodes tells of them; at once by default. */
+  everyMs?: number
+}
+
+/** Of one user, and of what the positions are of. */
+interface Told {
+  positions: number[]
+  /** When the sessions were told last, monotonic. */
+  ms: number
+  /** What they are told when that may be; undefined: nothing new since. */
+  due: Wire | undefined
+}
 
 const kind = 'signal'
 /** Positions that were told here; the oldest are forgotten. */
@@ -28,8 +44,7 @@ const toldMax = 50_000
 export class Signals {
   readonly #hub: Hub
   readonly #bus: Bus
-  /** By user and by what the positions are of. */
-  readonly #told = new Map<string, number[]>()
+  readonly #told = new Map<string, Told>()
 
   constructor(hub: Hub, bus: Bus, logger: Logger) {
     this.#hub = hub
@@ -47,11 +62,11 @@ export class Signals {
   }
 
   /**
-   * As `sendEvent`, of positions that only move forwards: the numbers of these fields. Two nodes that tell of the same position may know
-   * different things of it, and are heard in any order; what a session is told never goes back, and what says nothing new is left out.
+   * As `sendEvent`, of positions that only move forwards. Two nodes that tell of the same ones may know different things of them, and are
+   * heard in any order; what a session is told never goes back, and what says nothing new is left out.
    */
-  sendPositions(user: string, event: Event, fields: readonly string[], except?: Except): void {
-    this.#send([user, except?.device ?? '', eventTopic(user), JSON.stringify(event), 1, [...fields]])
+  sendPositions(user: string, event: Event, { fields, everyMs = 0 }: Positions, except?: Except): void {
+    this.#send([user, except?.device ?? '', eventTopic(user), JSON.stringify(event), 1, [...fields], everyMs])
   }
 
   /** QoS 0: dropped where a socket does not take it at once. */
@@ -64,31 +79,50 @@ export class Signals {
     this.#bus.publish(kind, Buffer.from(JSON.stringify(wire)))
   }
 
-  #deliver([user, except, topic, payload, qos, positions]: Wire): void {
-    const sessions = this.#hub.sessionsOf(user)
-    if (sessions.length === 0) return
-    const forwards = positions === undefined ? payload : this.#forwards(user, payload, positions)
-    if (forwards === undefined) return
-    for (const session of sessions) {
+  #deliver(wire: Wire): void {
+    if (this.#hub.sessionsOf(wire[0]).length === 0) return
+    if (wire[5] === undefined) this.#hand(wire)
+    else this.#handForwards(wire, wire[5], wire[6] ?? 0)
+  }
+
+  #hand([user, except, topic, payload, qos]: Wire): void {
+    for (const session of this.#hub.sessionsOf(user)) {
       if (session.device === except) continue
-      if (qos === 1) session.sendControl(topic, forwards)
-      else session.sendSignal(topic, forwards)
+      if (qos === 1) session.sendControl(topic, payload)
+      else session.sendSignal(topic, payload)
     }
   }
 
-  /** The payload with the furthest positions that are known here; undefined when all of them have been told. */
-  #forwards(user: string, payload: string, fields: readonly string[]): string | undefined {
+  /** With the furthest positions that are known here; nothing when all of them have been told. */
+  #handForwards([user, except, topic, payload, qos]: Wire, fields: readonly string[], everyMs: number): void {
     const event = JSON.parse(payload) as Record<string, unknown>
     const rest = Object.entries(event).filter(([name]) => !fields.includes(name))
     const key = JSON.stringify([user, rest])
     const told = this.#told.get(key)
-    const positions = fields.map((name, at) => Math.max(Number(event[name]), told?.[at] ?? 0))
-    if (told?.every((position, at) => position === positions[at])) return undefined
-    this.#told.delete(key)
-    this.#told.set(key, positions)
-    if (this.#told.size > toldMax) this.#told.delete(this.#told.keys().next().value as string)
+    const positions = fields.map((name, at) => Math.max(Number(event[name]), told?.positions[at] ?? 0))
+    if (told?.positions.every((position, at) => position === positions[at])) return
     for (const [at, name] of fields.entries()) event[name] = positions[at]
-    return JSON.stringify(event)
+    const wire: Wire = [user, except, topic, JSON.stringify(event), qos]
+    const nowMs = performance.now()
+    if (told?.due !== undefined) {
+      told.positions = positions
+      told.due = wire
+      return
+    }
+    const waitMs = told === undefined ? 0 : told.ms + everyMs - nowMs
+    const next: Told = { positions, ms: waitMs > 0 && told !== undefined ? told.ms : nowMs, due: waitMs > 0 ? wire : undefined }
+    this.#told.delete(key)
+    this.#told.set(key, next)
+    if (this.#told.size > toldMax) this.#told.delete(this.#told.keys().next().value as string)
+    if (next.due === undefined) this.#hand(wire)
+    else setTimeout(() => this.#handDue(next), waitMs).unref()
+  }
+
+  #handDue(told: Told): void {
+    const { due } = told
+    told.due = undefined
+    told.ms = performance.now()
+    if (due !== undefined) this.#hand(due)
   }
 }
 
@@ -96,8 +130,8 @@ function parseWire(message: Buffer): Wire | undefined {
   try {
     const wire = JSON.parse(message.toString()) as unknown
     if (!Array.isArray(wire)) return undefined
-    const [user, except, topic, payload, qos, positions = []] = wire as unknown[]
-    if (!Array.isArray(positions)) return undefined
+    const [user, except, topic, payload, qos, positions = [], everyMs = 0] = wire as unknown[]
+    if (!Array.isArray(positions) || typeof everyMs !== 'number') return undefined
     const isText = [user, except, topic, payload, ...(positions as unknown[])].every((part) => typeof part === 'string')
     return isText && (qos === 0 || qos === 1) ? (wire as Wire) : undefined
   } catch (error) {

@@ -55,7 +55,7 @@ export const createReadPositions: PluginFactory = ({ store, signals, readMoved, 
       if (seq <= (moved.get(key) ?? before)) return
       moved.set(key, seq)
       readMoved(user, conv, seq)
-      signals.sendPositions(user, { type: 'read', conv: addressOf(conv, user), seq }, ['seq'], { device })
+      signals.sendPositions(user, { type: 'read', conv: addressOf(conv, user), seq }, { fields: ['seq'] }, { device })
     })
   }
 

@@ -8,8 +8,13 @@ import { refuse } from '../broker/errors.js'
 import { addressSchema, idSchema, seqSchema } from '../broker/payloads.js'
 import { type Caller, method, type PluginFactory, type PluginServer } from '../broker/plugin.js'
 import { type Address, addressOf, type ConversationId, conversationOf, groupOf, isGroup, peerOf } from '../broker/topics.js'
+import { warmUp } from '../broker/warm-up.js'
 
 const coalesceMs = 200
+const busKind = 'receipts'
+
+/** How far users have received, as one node tells the others: who was told so by an event asks no node that knows less. */
+type Told = [user: string, conv: ConversationId, delivered: number][]
 
 /** Of the answer as JSON; a group of 500 with ids of 14 characters fits. */
 const replyBytesMax = 16_000
@@ -30,6 +35,9 @@ const resultSchema = Type.Object({
   delivered: Type.Optional(Type.Array(idSchema)),
   next: Type.Optional(idSchema),
 })
+
+/** Groups whose receipts are made before anybody asks. */
+const warmedMax = 20
 
 type World = Pick<PluginServer, 'store' | 'delivered'>
 
@@ -85,8 +93,11 @@ async function receipts(world: World, caller: Caller, { conv, seq, cursor }: Sta
   return { seq, read: readers, delivered: receivers, next }
 }
 
-export const createReceipts: PluginFactory = ({ store, delivered, signals, logger }) => {
+export const createReceipts: PluginFactory = ({ store, delivered, signals, bus, logger }) => {
   const world = { store, delivered }
+  bus.on(busKind, (bytes) => {
+    for (const [user, conv, seq] of JSON.parse(bytes.toString()) as Told) delivered.heard(user, conv, seq)
+  })
   let moved = new Map<string, { user: string; conv: ConversationId }>()
   let isScheduled = false
 
@@ -94,10 +105,12 @@ export const createReceipts: PluginFactory = ({ store, delivered, signals, logge
     const all = [...moved.values()]
     moved = new Map()
     try {
-      for (const { user, conv } of all) {
+      const positions = await positionsOf(world, all)
+      bus.publish(busKind, Buffer.from(JSON.stringify(all.map(({ user, conv }, at) => [user, conv, positions[at]?.delivered ?? 0]))))
+      for (const [at, { user, conv }] of all.entries()) {
         const peer = peerOf(conv, user)
-        const event = { type: 'receipt', conv: addressOf(conv, peer), ...(await positionOf(world, user, conv)) }
-        signals.sendPositions(peer, event, ['delivered', 'read'])
+        const event = { type: 'receipt', conv: addressOf(conv, peer), ...(positions[at] as Position) }
+        signals.sendPositions(peer, event, { fields: ['delivered', 'read'], everyMs: coalesceMs })
       }
     } catch (error) {
       logger.warn({ err: error }, 'receipts cannot be told')
@@ -118,8 +131,17 @@ export const createReceipts: PluginFactory = ({ store, delivered, signals, logge
     schedule()
   }
 
+  const warmed = new Set<ConversationId>()
   return {
     name: 'receipts',
+    start: () =>
+      warmUp({ store, logger }, async (user, rows) => {
+        for (const { conv, spans } of rows) {
+          if (warmed.size >= warmedMax || spans === undefined || spans.at(-1)?.to !== undefined || warmed.has(conv)) continue
+          warmed.add(conv)
+          await receipts(world, { user, device: '' }, { conv: addressOf(conv, user) })
+        }
+      }),
     methods: { receipts: method(paramsSchema, (caller, params) => receipts(world, caller, params), resultSchema) },
     onDelivered: note,
     onRead: note,

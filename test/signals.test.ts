@@ -3,6 +3,7 @@ import type { Bus, BusHandler } from '../broker/bus.js'
 import type { Hub } from '../broker/hub.js'
 import { createLogger } from '../broker/logger.js'
 import { Signals } from '../broker/signals.js'
+import { eventually } from './helper/eventually.js'
 
 /** Two nodes whose buses hand over at once. */
 function twoNodes(): { buses: [Bus, Bus]; say(message: Buffer): void } {
@@ -46,7 +47,7 @@ test('positions of which two nodes tell never go back for a session, and are not
   const here = new Signals(hubOf(heard, { alice: ['phone'] }), buses[0], logger)
   const there = new Signals(hubOf([], {}), buses[1], logger)
   const receipt = (delivered: number, read: number, user = 'bob') => ({ type: 'receipt', conv: `u/${user}`, user, delivered, read })
-  const fields = ['delivered', 'read']
+  const fields = { fields: ['delivered', 'read'] }
   here.sendPositions('alice', receipt(4, 0), fields)
   there.sendPositions('alice', receipt(3, 2), fields)
   there.sendPositions('alice', receipt(3, 1), fields)
@@ -54,6 +55,31 @@ test('positions of which two nodes tell never go back for a session, and are not
   here.sendPositions('alice', receipt(5, 2), fields)
   const told = heard.map((line) => JSON.parse(line.slice(line.indexOf('{'))) as object)
   t.same(told, [receipt(4, 0), receipt(4, 2), receipt(1, 0, 'carol'), receipt(5, 2)])
+})
+
+test('positions of which two nodes tell at once are told once in the time that is asked for, the last ones for certain', async (t) => {
+  const heard: string[] = []
+  const { buses } = twoNodes()
+  const here = new Signals(hubOf(heard, { alice: ['phone'] }), buses[0], logger)
+  const there = new Signals(hubOf([], {}), buses[1], logger)
+  const everyMs = 60
+  const receipt = (delivered: number, read: number) => ({ type: 'receipt', conv: 'u/bob', user: 'bob', delivered, read })
+  const tell = (node: Signals, delivered: number, read: number): void =>
+    node.sendPositions('alice', receipt(delivered, read), { fields: ['delivered', 'read'], everyMs })
+  const startedMs = performance.now()
+  tell(here, 1, 0)
+  tell(there, 2, 0)
+  tell(here, 1, 1)
+  const told = (): object[] => heard.map((line) => JSON.parse(line.slice(line.indexOf('{'))) as object)
+  t.same(told(), [receipt(1, 0)], 'the first at once')
+  await eventually(() => heard.length > 1, { what: 'the second' })
+  t.ok(performance.now() - startedMs >= everyMs - 2, 'not before its time')
+  t.same(told(), [receipt(1, 0), receipt(2, 1)], 'both in one')
+  tell(there, 2, 1)
+  tell(there, 3, 1)
+  t.equal(heard.length, 2, 'and then it has to wait again')
+  await eventually(() => heard.length > 2, { what: 'the third' })
+  t.same(told().at(-1), receipt(3, 1))
 })
 
 test('what another node sends and cannot be read is passed over', async (t) => {
@@ -68,6 +94,7 @@ test('what another node sends and cannot be read is passed over', async (t) => {
     '["alice","","t",5,1]',
     '["alice","","t","{}",1,"seq"]',
     '["alice","","t","{}",1,[5]]',
+    '["alice","","t","{}",1,["seq"],"soon"]',
     'null',
   ])
     say(Buffer.from(text))

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { eventually } from '../helper/eventually.js'
 import { newDatabase, startMongodb } from '../helper/mongodb.js'
 import { newPrefix, startRedis, type TestRedis } from '../helper/redis.js'
-import { type Stage, stage } from '../helper/stage.js'
+import { type Json, type Stage, stage } from '../helper/stage.js'
 
 const [mongodb, redis] = [await startMongodb(t), (await startRedis(t)) as TestRedis | undefined]
 const skip = mongodb === undefined || redis === undefined
@@ -139,6 +139,28 @@ t.test('receipts, read positions and typing cross from node to node, as messages
   await bob.reads('g/team', 1)
   const want = JSON.stringify({ receipts: { bob: [1, 1] } })
   await eventually(async () => JSON.stringify(await alice.calls('receipts', { conv: 'g/team' })) === want, { what: 'bob has read it' })
+})
+
+t.test('receipts of a peer with a device on each node come once in 200 ms, and no node says less than was told', { skip }, async (t) => {
+  const [a, b] = await twoNodes(t)
+  const [alice, bob] = [await a.actor('alice'), await b.actor('bob')]
+  const bobsWeb = await a.actor('bob', { device: 'web' })
+  let receipts = 0
+  const startedMs = performance.now()
+  const isReceipt = ({ topic, body }: { topic: string; body: Json }): boolean => topic === 'u/alice/event' && body.type === 'receipt'
+  for (let at = 1; at <= 60; at++) await alice.sends('u/bob', `message ${at}`)
+  for (const device of [bob, bobsWeb]) await device.receivesRun('u/alice', 1, 60)
+  for (let reached = 0; reached < 60; receipts++) {
+    const { delivered } = (await alice.takes('a receipt', isReceipt)).body as { delivered: number }
+    t.ok(delivered > reached, `${delivered} after ${reached}`)
+    reached = delivered
+  }
+  const most = (performance.now() - startedMs) / 200 + 1
+  t.ok(receipts <= most, `${receipts} receipts where there are at most ${most}`)
+  for (const node of [a, b]) {
+    const { body } = await node.http('POST', '/v1/rpc/conversations', { token: await node.token('alice'), body: {} })
+    t.match(body, { conversations: [{ conv: 'u/bob', delivered: 60 }] })
+  }
 })
 
 t.test('friends, blocks and profiles of the other node count here', { skip }, async (t) => {
