@@ -25,10 +25,11 @@ import {
 } from '../store.js'
 import { checkedBytes, idLengthMax } from './append-check.js'
 import { ByteWriter, decodeSeq } from './bytes.js'
+import { chunkHead } from './chunk-head.js'
 import { type DirectoryTables, directMembership, putEffect } from './directory.js'
 import type { Environment, Table } from './environment.js'
 import { Journal, recordHeadBytes } from './journal.js'
-import { chunkKey, chunksEnd, isChunkBelow, lastSeqOf, lastTsOf, plainKey, plainRange, rowField, rowKey, sentKey, textsOf } from './keys.js'
+import { chunkKey, chunksEnd, lastSeqOf, lastTsOf, plainKey, plainRange, rowField, rowKey, sentKey, textsOf } from './keys.js'
 import { hashOfId, hashOfKey, KnownIds, readIdsMax } from './known-ids.js'
 import type { Recent } from './recent.js'
 import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, writeRecord } from './record.js'
@@ -259,19 +260,10 @@ export class LmdbMessageLog implements MessageLog {
   #settledHead(conv: ConversationId): { head: number; ts: number } {
     const known = this.#settledHeads.get(conv)
     if (known !== undefined) return known
-    const head = this.#readSettledHead(conv)
+    const head = chunkHead(this.#tables.chunks, conv)
     if (this.#settledHeads.size >= settledHeadsMax) this.#settledHeads.clear()
     this.#settledHeads.set(conv, head)
     return head
-  }
-
-  /** By one bound, which is half of what a bounded range takes, and many are read at once: the key below it may be another conversation's. */
-  #readSettledHead(conv: ConversationId): { head: number; ts: number } {
-    const bound = chunksEnd(conv)
-    for (const key of this.#tables.chunks.getKeys({ start: bound, reverse: true, limit: 1 })) {
-      if (isChunkBelow(key, bound)) return { head: lastSeqOf(key), ts: lastTsOf(key) }
-    }
-    return { head: 0, ts: 0 }
   }
 
   async head(conv: ConversationId): Promise<number> {
