@@ -36,6 +36,8 @@ const resultSchema = Type.Object({
   next: Type.Optional(idSchema),
 })
 
+const movedInGroupsMax = 500
+
 /** Groups whose receipts are made before anybody asks. */
 const warmedMax = 20
 
@@ -99,14 +101,19 @@ export const createReceipts: PluginFactory = ({ store, delivered, signals, bus, 
     for (const [user, conv, seq] of JSON.parse(bytes.toString()) as Told) delivered.heard(user, conv, seq)
   })
   let moved = new Map<string, { user: string; conv: ConversationId }>()
+  /** In groups nobody is told; the other nodes are, as long as that is not much: else they find it in the store some seconds later. */
+  let movedInGroups = new Map<string, Told[number]>()
   let isScheduled = false
 
   const tell = async (): Promise<void> => {
     const all = [...moved.values()]
+    const told: Told = [...movedInGroups.values()]
     moved = new Map()
+    movedInGroups = new Map()
     try {
       const positions = await positionsOf(world, all)
-      bus.publish(busKind, Buffer.from(JSON.stringify(all.map(({ user, conv }, at) => [user, conv, positions[at]?.delivered ?? 0]))))
+      for (const [at, { user, conv }] of all.entries()) told.push([user, conv, positions[at]?.delivered ?? 0])
+      if (store.isShared) bus.publish(busKind, Buffer.from(JSON.stringify(told)))
       for (const [at, { user, conv }] of all.entries()) {
         const peer = peerOf(conv, user)
         const event = { type: 'receipt', conv: addressOf(conv, peer), ...(positions[at] as Position) }
@@ -116,13 +123,19 @@ export const createReceipts: PluginFactory = ({ store, delivered, signals, bus, 
       logger.warn({ err: error }, 'receipts cannot be told')
     }
     isScheduled = false
-    if (moved.size > 0) schedule()
+    if (moved.size + movedInGroups.size > 0) schedule()
   }
 
   const schedule = (): void => {
     if (isScheduled) return
     isScheduled = true
     setTimeout(() => void tell(), coalesceMs).unref()
+  }
+
+  const noteInGroup = (user: string, conv: ConversationId, seq: number): void => {
+    if (!store.isShared || movedInGroups.size >= movedInGroupsMax) return
+    movedInGroups.set(`${user} ${conv}`, [user, conv, seq])
+    schedule()
   }
 
   const note = (user: string, conv: ConversationId): void => {
@@ -143,7 +156,7 @@ export const createReceipts: PluginFactory = ({ store, delivered, signals, bus, 
         }
       }),
     methods: { receipts: method(paramsSchema, (caller, params) => receipts(world, caller, params), resultSchema) },
-    onDelivered: note,
+    onDelivered: (user, conv, seq) => (isGroup(conv) ? noteInGroup(user, conv, seq) : note(user, conv)),
     onRead: note,
   }
 }
