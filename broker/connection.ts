@@ -13,6 +13,7 @@ import type { Hub, OpenedSession } from './hub.js'
 import { hubPacketIdMax } from './in-flight.js'
 import { Inbound } from './inbound.js'
 import { type Acknowledger, InboundQueue } from './inbound-queue.js'
+import { keptCopy } from './kept-copy.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 import { ackBytes, connackBytes, connectBytes, type Frame, pingrespBytes } from './mqtt/encode.js'
@@ -153,7 +154,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
 
   #packet(bytes: Buffer, at: number, start: number, end: number): void {
     const type = (bytes[at] as number) >> 4
-    if (this.state !== 'open') return this.#connect(Buffer.from(bytes.subarray(at, end)), start - at)
+    if (this.state !== 'open') return this.#connect(keptCopy(bytes.subarray(at, end)), start - at) // Aedes keeps the will in it
     switch (type) {
       case packetType.publish:
         return this.#publish(bytes, at, start, end)
@@ -216,7 +217,6 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
   #connect(packet: Buffer, start: number): void {
     const { connect, password } = readConnect(packet, start, packet.length)
     this.connect = connect
-    // A client without id cannot come back for its session [MQTT-3.1.3-8].
     if (connect.clientId === '' && !connect.clean) throw new ProtocolViolation('a persistent session needs a client id [MQTT-3.1.3-8]', 2)
     this.state = 'connecting'
     this.#hold()

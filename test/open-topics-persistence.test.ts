@@ -49,6 +49,27 @@ t.test('aedes accepts its setup', async (t) => {
   t.equal(OpenTopicsPersistence.prototype.setup.constructor.name, 'AsyncFunction')
 })
 
+t.test('what is kept keeps nothing else in memory', async (t) => {
+  const { openTopics: store } = await newStore(t)
+  const persistence = await start(store)
+  const part = (n: number): OpenPacket => packet(n, { messageId: n, payload: Buffer.alloc(100_000, 'small').subarray(0, 5) })
+  await persistence.storeRetained(part(1))
+  await persistence.outgoingEnqueue({ clientId: client.id }, part(2))
+  await persistence.outgoingEnqueueCombi([{ clientId: client.id }, { clientId: 'bob/phone' }], part(3))
+  await persistence.incomingStorePacket(client, part(4))
+  const kept = [
+    ...(await list(persistence.createRetainedStream('#'))),
+    ...(await list(persistence.outgoingStream(client))),
+    ...(await list(persistence.outgoingStream({ id: 'bob/phone' }))),
+    (await persistence.incomingGetPacket(client, { messageId: 4 })) as OpenPacket,
+  ]
+  t.same(
+    texts(kept),
+    Array.from({ length: 5 }, () => 'small'),
+  )
+  for (const { payload } of kept) t.equal((payload as Buffer).buffer.byteLength, 5)
+})
+
 t.test('retained messages survive, are replaced and removed', async (t) => {
   const { openTopics: store } = await newStore(t)
   const before = await start(store)

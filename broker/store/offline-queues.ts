@@ -42,6 +42,7 @@ export class OfflineQueues {
     this.#push(client, { packet, key, bytes: packetBytes(packet) })
   }
 
+  /** The payload is kept as it is, so it must not lie in memory that much else shares. */
   enqueue(client: string, original: OpenPacket): void {
     const packet = copyPacket(original)
     const key = this.#keyOf(client, ++this.#number)

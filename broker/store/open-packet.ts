@@ -1,4 +1,5 @@
 /** How a packet of an open topic is kept in the key-value store: length of the header u32, header as JSON, payload. */
+import { keptCopy } from '../kept-copy.js'
 
 /** What Aedes gives and wants back; see aedes-packet. */
 export interface OpenPacket {
@@ -18,12 +19,19 @@ interface Header extends Omit<OpenPacket, 'payload'> {
   client?: string
 }
 
-/** A copy with the fields that count; `messageId` is given anew to each receiver. */
+/** The same packet with a payload that keeps nothing but itself in memory. */
+export function withKeptPayload<P extends OpenPacket>(packet: P): P {
+  return { ...packet, payload: keptCopy(bytesOf(packet)) }
+}
+
+const bytesOf = ({ payload }: OpenPacket): Buffer => (typeof payload === 'string' ? Buffer.from(payload) : (payload ?? Buffer.alloc(0)))
+
+/** A copy with the fields that count, and the same payload; `messageId` is given anew to each receiver. */
 export function copyPacket(packet: OpenPacket): OpenPacket {
-  const { cmd, topic, payload, qos, retain, dup, brokerId, brokerCounter } = packet
+  const { cmd, topic, qos, retain, dup, brokerId, brokerCounter } = packet
   return {
     cmd: cmd ?? 'publish',
-    payload: typeof payload === 'string' ? Buffer.from(payload) : (payload ?? Buffer.alloc(0)),
+    payload: bytesOf(packet),
     qos: qos ?? 0,
     retain: retain ?? false,
     dup: dup ?? false,

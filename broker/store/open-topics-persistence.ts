@@ -9,7 +9,7 @@ import { Readable } from 'node:stream'
 import MemoryPersistence from 'aedes-persistence/asyncPersistence.js'
 import type { Logger } from '../logger.js'
 import { OfflineQueues, type QueueLimits } from './offline-queues.js'
-import { decodePacket, encodePacket, type OpenPacket } from './open-packet.js'
+import { decodePacket, encodePacket, type OpenPacket, withKeptPayload } from './open-packet.js'
 import type { KeyValueStore } from './store.js'
 import { WriteBehind } from './write-behind.js'
 
@@ -121,7 +121,11 @@ export class OpenTopicsPersistence extends MemoryPersistence implements OpenTopi
       this.#saved.put(retainedKey(topic), encodePacket(packet))
     }
     this.#isFull = false
-    await super.storeRetained(packet)
+    await super.storeRetained(withKeptPayload(packet))
+  }
+
+  override async incomingStorePacket(client: OpenClient, packet: OpenPacket): Promise<void> {
+    await super.incomingStorePacket(client, withKeptPayload(packet))
   }
 
   override async addSubscriptions(client: OpenClient, subs: OpenSubscription[]): Promise<void> {
@@ -168,11 +172,12 @@ export class OpenTopicsPersistence extends MemoryPersistence implements OpenTopi
   }
 
   async outgoingEnqueue(sub: { clientId: string }, packet: OpenPacket): Promise<void> {
-    this.#queues.enqueue(sub.clientId, packet)
+    this.#queues.enqueue(sub.clientId, withKeptPayload(packet))
   }
 
   async outgoingEnqueueCombi(subs: { clientId: string }[], packet: OpenPacket): Promise<void> {
-    for (const { clientId } of subs) this.#queues.enqueue(clientId, packet)
+    const kept = withKeptPayload(packet)
+    for (const { clientId } of subs) this.#queues.enqueue(clientId, kept)
   }
 
   async outgoingUpdate(client: OpenClient, packet: OpenPacket): Promise<void> {

@@ -4,6 +4,7 @@
  * tables, conversation by conversation, along with later appends. All of one conversation in `settling` is older than what
  * `filling` has of it.
  */
+import { keptCopy } from '../../kept-copy.js'
 import type { ConversationId } from '../../topics.js'
 import type { LogEntry } from '../store.js'
 import type { Segment } from './record.js'
@@ -82,7 +83,7 @@ export class Recent {
 
   /** Takes the segments of a journal record that is durable; they lie in `journal`, which may be reused afterwards. */
   addAll(segments: readonly Segment[], journal: Buffer, record: number): void {
-    const kept = Buffer.from(journal)
+    const kept = keptCopy(journal)
     for (const segment of segments) {
       const start = segment.bytes.byteOffset - journal.byteOffset
       this.add(segment, kept.subarray(start, start + segment.bytes.length), record)
