@@ -125,15 +125,7 @@ export class Erasure {
         if (from > to) continue
         isMoving = true
         const judge = ({ from: sender }: { from: string }) => (sender === user ? 'erase' : 'keep')
-        const { erased } = await sweep({
-          log: store.log,
-          conv,
-          from,
-          to,
-          judge,
-          beforeErase: (...going) => plugins.beforeErase(...going),
-          signal: this.#stopping.signal,
-        })
+        const { erased } = await sweep({ log: store.log, plugins, conv, from, to, judge, signal: this.#stopping.signal })
         if (erased > 0) await tellErased(log, conv, user)
         log.conversations.changed(conv)
         next.set(conv, to + 1)

@@ -286,10 +286,13 @@ export class LogWriter {
   async #dispatchLate({ states }: WriteBatch, before: WriteBatch | undefined): Promise<void> {
     for (const [conv, { head }] of states) {
       // What is being written now was preceded by this already.
-      if (!this.#doubts.has(conv) || before?.appends.has(conv)) continue
-      const late = await this.#doubts.resolve(conv, head, this.#options.store.log)
-      for (const { entry, effects } of late) this.#answers.dispatch(conv, entry, effects)
+      if (this.#doubts.has(conv) && !before?.appends.has(conv)) await this.#dispatchLateOf(conv, head)
     }
+  }
+
+  async #dispatchLateOf(conv: ConversationId, head: number): Promise<void> {
+    const late = await this.#doubts.resolve(conv, head, this.#options.store.log)
+    for (const { entry, effects } of late) this.#answers.dispatch(conv, entry, effects)
   }
 
   /**
@@ -304,8 +307,7 @@ export class LogWriter {
       const convs = this.#doubts.conversations().filter((conv) => !this.#isWritten(conv))
       const heads = await log.heads(convs)
       for (const [index, conv] of convs.entries()) {
-        const late = await this.#doubts.resolve(conv, (heads[index] as { head: number }).head, log)
-        for (const { entry, effects } of late) this.#answers.dispatch(conv, entry, effects)
+        await this.#dispatchLateOf(conv, (heads[index] as { head: number }).head)
         if (!hasFailed) this.#doubts.settle(conv)
       }
     } catch (error) {

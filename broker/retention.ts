@@ -92,15 +92,7 @@ export class Retention {
     const from = Number((await records.get(key))?.toString() ?? 0) + 1
     const to = await log.head(conv)
     const judge = ({ ts }: LogEntry) => (ts < endTs ? 'erase' : 'end')
-    const { next, erased } = await sweep({
-      log,
-      conv,
-      from,
-      to,
-      judge,
-      beforeErase: (...going) => plugins.beforeErase(...going),
-      signal: this.#stopping.signal,
-    })
+    const { next, erased } = await sweep({ log, plugins, conv, from, to, judge, signal: this.#stopping.signal })
     if (next > from) await records.put(key, Buffer.from(String(next - 1)))
     return erased
   }

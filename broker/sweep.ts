@@ -3,6 +3,7 @@
  * has the store to himself. Cut off at any point it can be done again from the start.
  */
 import { setTimeout as delay } from 'node:timers/promises'
+import type { PluginHost } from './plugin-host.js'
 import type { LogEntry, MessageLog } from './store/store.js'
 import { isTombstone, tombstoneOf } from './tombstone.js'
 import type { ConversationId } from './topics.js'
@@ -16,8 +17,8 @@ export interface Sweep {
   from: number
   to: number
   judge(entry: LogEntry): Judgement
-  /** Told before the content of entries goes; what it rejects with ends the sweep. */
-  beforeErase(conv: ConversationId, entries: readonly LogEntry[]): Promise<void>
+  /** Told before the content of entries goes; what they reject with ends the sweep. */
+  plugins: Pick<PluginHost, 'beforeErase'>
   /** Aborted: the sweep rejects at its next pause. */
   signal: AbortSignal
 }
@@ -29,7 +30,7 @@ const restFactor = 3
 const restMsMax = 1_000
 
 /** Resolves with the first seq that was not looked at, and how many messages without content there are now of those judged `erase`. */
-export async function sweep({ log, conv, from, to, judge, beforeErase, signal }: Sweep): Promise<{ next: number; erased: number }> {
+export async function sweep({ log, conv, from, to, judge, plugins, signal }: Sweep): Promise<{ next: number; erased: number }> {
   let [next, erased, isOver] = [from, 0, false]
   while (next <= to && !isOver) {
     const started = performance.now()
@@ -51,7 +52,7 @@ export async function sweep({ log, conv, from, to, judge, beforeErase, signal }:
       if (tombstone !== undefined || isTombstone(entry.payload)) erased++
     }
     if (going.length > 0) {
-      await beforeErase(conv, going)
+      await plugins.beforeErase(conv, going)
       await log.rewrite(conv, payloads)
     }
     await delay(Math.min((performance.now() - started) * restFactor, restMsMax), undefined, { signal, ref: false })
