@@ -2,6 +2,7 @@
  * HTTP, or HTTPS when there is a certificate: health, metrics, `POST /v1/rpc/{method}` with the same handlers as MQTT, the admin API, and the chat page. Every /v1 call
  * needs `Authorization: Bearer <token>`; errors are `{"error":{"code","message"}}` with the status of errors.ts.
  */
+import { isUtf8 } from 'node:buffer'
 import type { Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { createRequire } from 'node:module'
@@ -18,6 +19,7 @@ import { addCors } from './cors.js'
 import { errorCodes, Refusal, refuse } from './errors.js'
 import { addRoutes, HttpRefusal } from './http-route.js'
 import type { Logger } from './logger.js'
+import { answerMalformed } from './malformed-request.js'
 import type { Metrics } from './metrics.js'
 import { createOpenApi } from './openapi.js'
 import type { Identity } from './plugin.js'
@@ -57,6 +59,8 @@ export function createHttp(world: HttpWorld): FastifyInstance {
     http: { requestTimeout: 0, headersTimeout: headersMs },
     forceCloseConnections: true,
     logger: false,
+    frameworkErrors: (error, _request, reply) => void sendRefusal(reply, toRefusal(error, world.logger)),
+    clientErrorHandler: answerMalformed,
     ...(world.certificate === undefined ? {} : { serverFactory: secureServers(world.certificate, world) }),
   })
   app.server.headersTimeout = headersMs
@@ -69,9 +73,10 @@ export function createHttp(world: HttpWorld): FastifyInstance {
   )
   // The body is JSON, whatever a client calls it; no browser sends a bearer token unasked.
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => {
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
+    if (!isUtf8(body)) return done(refuse('invalid', 'the body is not UTF-8'))
     try {
-      done(null, body === '' ? {} : JSON.parse(String(body)))
+      done(null, body.length === 0 ? {} : JSON.parse(body.toString()))
     } catch {
       done(refuse('invalid', 'the body is not JSON'))
     }
@@ -117,6 +122,8 @@ function toRefusal(error: Error & { statusCode?: number }, logger: Logger): Refu
   if (error.name === 'StoreUnavailable') return refuse('unavailable', 'the store cannot be reached')
   const status = error.statusCode ?? 500
   if (status === 413) return refuse('too_large', error.message)
+  // What leads out of the folder of the page.
+  if (status === 403) return refuse('not_found', 'there is nothing at this path')
   if (status < 500) return refuse('invalid', error.message)
   logger.error({ err: error }, 'an HTTP request failed')
   return refuse('internal', 'a fault of the server; it has been logged')

@@ -50,6 +50,27 @@ t.test('garbage', async (t) => {
   await serve(server)
 })
 
+t.test('whatever is wrong is said in the form of every error', async (t) => {
+  const server = await startServer(t)
+  const ask = async (head: string, body: Buffer = Buffer.alloc(0)): Promise<{ status: number; body: unknown }> => {
+    const length = body.length === 0 ? '' : `Content-Length: ${body.length}\r\n`
+    const answer = await exchange(server.httpPort, Buffer.from(`${head}\r\n${length}Connection: close\r\n\r\n`), body)
+    const [top = '', json = ''] = answer.split('\r\n\r\n')
+    return { status: Number(top.split(' ')[1]), body: JSON.parse(Buffer.from(json, 'latin1').toString()) }
+  }
+  const invalid = (message: RegExp) => ({ error: { code: 'invalid', message } })
+  t.match(await ask('GET /%zz HTTP/1.1\r\nHost: x'), { status: 400, body: invalid(/not a valid url component/) })
+  t.match(await ask('GET / HTTP/9.9\r\nHost: x'), { status: 400, body: invalid(/no HTTP request/) })
+  t.match(await ask(`GET / HTTP/1.1\r\nHost: x\r\nA: ${'a'.repeat(20_000)}`), { status: 431, body: invalid(/headers .* too large/) })
+  for (const path of ['/../../package.json', '/%2e%2e/%2e%2e/package.json', '/..\\..\\package.json', '/..%2f..%2fpackage.json']) {
+    t.match(await ask(`GET ${path} HTTP/1.1\r\nHost: x`), { status: 404, body: { error: { code: 'not_found' } } }, path)
+  }
+  const call = `POST /v1/rpc/profile.update HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${await tokenOf('ann')}`
+  const notUtf8 = Buffer.from('{"name":"\xff\xfe"}', 'latin1')
+  t.match(await ask(call, notUtf8), { status: 400, body: invalid(/not UTF-8/) })
+  t.match(await ask(call, Buffer.from('{"name":"Ann Ö"}')), { status: 200, body: { name: 'Ann Ö' } })
+})
+
 t.test('sizes over the limits', async (t) => {
   const server = await startServer(t)
   await serve(server)
