@@ -115,7 +115,8 @@ function ownCommand(): string {
 function createProgram(): Command {
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
   const program = new Command('parley').description('An instant messaging server that any MQTT client can speak to.').version(version)
-  program.exitOverride().addHelpText('after', '\nSettings are environment variables; docs/configuration.md lists them.')
+  program.exitOverride().configureHelp({ subcommandTerm: (command) => `${command.name()} ${command.usage()}`.trim() })
+  program.addHelpText('after', '\nSettings are environment variables; docs/configuration.md lists them.')
   program
     .command('start', { isDefault: true })
     .description('run the server')
@@ -128,7 +129,7 @@ function createProgram(): Command {
       const commands = program.commands.map((each) => each.name())
       const near = nearMiss(word, commands)
       throw new OperatorError(
-        `parley has no command "${word}"${near === undefined ? '' : `; did you mean ${near}?`} The commands are ${commands.join(', ')}; parley --help explains them.`,
+        `parley has no command "${word}"${near === undefined ? '.' : `; did you mean ${near}?`} The commands are ${commands.join(', ')}; parley --help explains them.`,
       )
     })
   program
@@ -161,6 +162,7 @@ function createProgram(): Command {
     .option('--html <file>', 'write the report as a page')
     .option('--json <file>', 'write the verdict as JSON; - is standard output')
     .option('--judge <history>', 'judge a kept history again instead of running')
+    .addHelpText('after', '\ndocs/prove.md says which kinds of faults there are, and how to read the verdict.')
     .action(async (options: RawProveOptions) => (await import('../audit/main.js')).prove(options))
   return program
 }
@@ -175,10 +177,15 @@ function fail(error: unknown): never {
 
 function operatorReport(error: unknown): string | undefined {
   if (error instanceof OperatorError) return error.message
-  const { code, syscall, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number }
-  if (syscall !== 'listen' && syscall !== 'getaddrinfo') return undefined
-  const why = { EADDRINUSE: 'another program uses it', EACCES: 'this user may not use it' }[code ?? ''] ?? code
-  return `Cannot listen on ${address ?? 'PARLEY_HOST'}${port === undefined ? '' : ` port ${port}`}: ${why}. Change PARLEY_HOST, PARLEY_MQTT_PORT, PARLEY_MQTTS_PORT or PARLEY_HTTP_PORT.`
+  const { code, syscall, address, port, hostname } = error as NodeJS.ErrnoException & { address?: string; port?: number; hostname?: string }
+  if (syscall === 'getaddrinfo') return `PARLEY_HOST is "${hostname}", for which no address can be found: ${code}.`
+  if (syscall !== 'listen') return undefined
+  const why = {
+    EADDRINUSE: 'another program uses it',
+    EACCES: 'this user may not use it',
+    EADDRNOTAVAIL: 'this machine has no such address',
+  }
+  return `Cannot listen on ${address}${port === undefined ? '' : ` port ${port}`}: ${why[code as keyof typeof why] ?? code}. Change PARLEY_HOST, PARLEY_MQTT_PORT, PARLEY_MQTTS_PORT or PARLEY_HTTP_PORT.`
 }
 
 createProgram().parseAsync().catch(fail)

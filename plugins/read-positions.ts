@@ -38,7 +38,7 @@ export const createReadPositions: PluginFactory = ({ store, signals, readMoved, 
     const row = await store.directory.conversation(publish.caller.user, conv)
     if (row === undefined) return refuse('not_found', `you have no conversation ${addressOf(conv, publish.caller.user)}`)
     const head = visibleHead(row, await store.log.head(conv))
-    return seq > head ? refuse('invalid', `seq ${seq} is behind the head, ${head}`) : row.read
+    return seq > head ? refuse('invalid', `seq ${seq} is past the head, ${head}`) : row.read
   }
 
   const write = async (moves: Move[]): Promise<void> => {

@@ -35,7 +35,7 @@ function mistaken(t: Test, outcome: ReturnType<typeof run>, words: RegExp): void
 
 t.test('a command that does not exist', async (t) => {
   mistaken(t, run(['strat']), /parley has no command "strat"; did you mean start\? The commands are start, token, migrate, compact, prove/)
-  mistaken(t, run(['frobnicate']), /parley has no command "frobnicate"/)
+  mistaken(t, run(['frobnicate']), /parley has no command "frobnicate"\. The commands are/)
   t.match(run(['start', '--help']).stdout, /^Usage: parley start \[options\]\n/)
 })
 
@@ -98,6 +98,17 @@ t.test('mistakes are answered in words', async (t) => {
   mistaken(t, run(['sart']), /sart|too many arguments/)
   mistaken(t, run(['start'], { PARLEY_MQTT_PORT: 'x', PARLEY_HTTP_PROT: '1' }), /has 2 faults:\n(.*\n)*.*did you mean PARLEY_HTTP_PORT/)
   mistaken(t, run(['start'], { PARLEY_HOST: '0.0.0.0' }), /others can reach/)
+  const elsewhere = { PARLEY_DATA_DIR: join(dir, 'elsewhere'), PARLEY_JWT_SECRET: secret, PARLEY_LOG_LEVEL: 'silent' }
+  mistaken(
+    t,
+    run(['start'], { ...elsewhere, PARLEY_HOST: 'no-such-host.invalid' }),
+    /PARLEY_HOST is "no-such-host.invalid", for which no address/,
+  )
+  mistaken(
+    t,
+    run(['start'], { ...elsewhere, PARLEY_HOST: '192.0.2.7' }),
+    /Cannot listen on 192.0.2.7 port \d+: this machine has no such address/,
+  )
   writeFileSync(join(dir, 'jwt-secret'), secret, { mode: 0o644 })
   mistaken(t, run(['start'], here), /can be read by others/)
 })
@@ -114,7 +125,8 @@ t.test('start --print-config shows the effective settings without secrets', asyn
 })
 
 t.test('the help and the version are no mistakes', async (t) => {
-  t.match(run(['--help']), { status: 0, stdout: /start .*run the server/ })
+  t.match(run(['--help']), { status: 0, stdout: /start \[options\] +run the server/ })
+  t.match(run(['prove', '--help']), { status: 0, stdout: /docs\/prove\.md says which kinds of faults there are/ })
   t.match(run(['--version']), { status: 0, stdout: /^\d+\.\d+\.\d+\n$/ })
 })
 
