@@ -26,6 +26,17 @@ interface Person {
   faults: string[]
 }
 
+/** Waits until this holds in the page. Not by `waitForFunction`, which evaluates in the page, where its policy forbids it. */
+const holds = (page: Page, condition: string): Promise<true> =>
+  eventually(() => page.evaluate<boolean>(condition), { timeoutMs: waitMs, what: condition })
+
+/** A picture of this height, nearly all of it transparent. */
+function gifOf(height: number): Buffer {
+  const gif = Buffer.from('R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7', 'base64')
+  gif.writeUInt16LE(height, 8)
+  return gif
+}
+
 let browser: Promise<Browser> | undefined
 const launch = (): Promise<Browser> => {
   browser ??= chromium.launch({ executablePath: executablePath as string, headless: true, args: flags })
@@ -300,9 +311,12 @@ if (executablePath === undefined) {
     const pixel = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
     const picker = alice.page.locator('#picker')
     await picker.setInputFiles({ name: 'dot.png', mimeType: 'image/png', buffer: Buffer.from(pixel, 'base64') })
+    const pictures = `[...document.querySelectorAll('.attachment.picture img')]`
+    for (const { page } of [alice, bob]) await holds(page, `${pictures}.some(({ naturalWidth }) => naturalWidth === 1)`)
+    for (const height of [400, 420]) await picker.setInputFiles({ name: 'tall.gif', mimeType: 'image/gif', buffer: gifOf(height) })
     for (const { page } of [alice, bob]) {
-      await page.locator('.attachment.picture img[src]').waitFor()
-      await page.waitForFunction(`document.querySelector('.attachment.picture img').naturalWidth === 1`)
+      await holds(page, `${pictures}.filter(({ naturalHeight }) => naturalHeight >= 400).length === 2`)
+      await holds(page, 'log.scrollHeight - log.scrollTop - log.clientHeight < 2')
     }
     await picker.setInputFiles({ name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from('noodles') })
     const link = bob.page.locator('.attachment.file a[href]')

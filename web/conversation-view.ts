@@ -248,9 +248,11 @@ export function createConversationView(leave: () => void): ConversationView {
   document.addEventListener('visibilitychange', () => {
     if (client !== undefined) render(client)
   })
-  addEventListener('resize', () => {
+  // Pictures grow when they are loaded, and the log shrinks for the keyboard or an upload.
+  const sizes = new ResizeObserver(() => {
     if (isAtEnd) log.scrollTop = log.scrollHeight
   })
+  for (const part of [log, messages]) sizes.observe(part)
 
   return {
     render,

@@ -153,7 +153,7 @@ function mediaElement({ shown, label, detail }: Extract<Content, { kind: 'link' 
     set(sound, 'src')
     box.append(sound)
   } else {
-    const open = el('a', { download: true }, icon('link'), ...words)
+    const open = el('a', { class: 'attachment-link', download: true }, icon('link'), ...words)
     set(open, 'href')
     box.replaceChildren(open)
   }
