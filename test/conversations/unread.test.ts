@@ -1,10 +1,11 @@
 /** Unread, by random histories: what the server computes from positions is what a naive observer has counted, at whatever moment. */
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { newDatabase, startMongodb } from '../helper/mongodb.js'
+import { newPrefix, startRedis } from '../helper/redis.js'
 import { type Actor, type Json, type Stage, seeded, stage } from '../helper/stage.js'
 
 const users = ['alice', 'bob', 'carol', 'dave']
 const groups = ['g/one', 'g/two']
-const steps = 300
 
 interface Said {
   seq: number
@@ -79,12 +80,12 @@ async function compare(actor: Actor, observer: Observer, why: string): Promise<s
   })
 }
 
-t.test('unread is what an observer counts', async (t) => {
+/** Of each user one device is connected to each server. */
+async function countsRight(t: Test, [here, there]: readonly [Stage, Stage], steps: number): Promise<void> {
   const { below } = seeded(t)
   const oneOf = <Item>(items: readonly Item[]): Item => items[below(items.length)] as Item
-  const s: Stage = await stage(t)
   const devices = new Map<string, Actor[]>()
-  for (const user of users) devices.set(user, [await s.actor(user), await s.actor(user, { device: 'web' })])
+  for (const user of users) devices.set(user, [await here.actor(user), await there.actor(user, { device: 'web' })])
   const deviceOf = (user: string): Actor => oneOf(devices.get(user) as Actor[])
   const observer = new Observer()
   for (const group of groups) {
@@ -162,8 +163,20 @@ t.test('unread is what an observer counts', async (t) => {
     }
   }
   for (const user of users) faults.push(...(await compare(deviceOf(user), observer, 'at the end')))
-  await s.restart()
-  for (const user of users) faults.push(...(await compare(await s.actor(user, { device: 'new' }), observer, 'after a restart')))
+  for (const each of new Set([here, there])) await each.restart()
+  for (const user of users) faults.push(...(await compare(await there.actor(user, { device: 'new' }), observer, 'after a restart')))
   t.strictSame(faults, [])
   t.ok([...observer.heads.values()].reduce((sum, head) => sum + head, 0) > steps / 3, 'something was said')
+}
+
+t.test('unread is what an observer counts', async (t) => {
+  const s = await stage(t)
+  await countsRight(t, [s, s], 300)
+})
+
+t.test('unread is what an observer counts, on two nodes', { timeout: 180_000 }, async (t) => {
+  const [mongodb, redis] = [await startMongodb(t), await startRedis(t)]
+  if (mongodb === undefined || redis === undefined) return
+  const shared = { mongodbUrl: newDatabase(mongodb), redisUrl: redis.url, redisPrefix: newPrefix() }
+  await countsRight(t, [await stage(t, { ...shared, nodeId: 'a' }), await stage(t, { ...shared, nodeId: 'b' })], 100)
 })
