@@ -82,13 +82,14 @@ async function token(user: string, { ttl, scope, dataDir, json }: TokenOptions):
 }
 
 /** The database stands in the same setting as a node's, which would need Redis too. */
-async function migrate(): Promise<void> {
+async function migrate({ media }: { media: boolean }): Promise<void> {
   const { PARLEY_MONGODB_URL: mongodbUrl = '', PARLEY_REDIS_URL: _redis, ...env } = process.env
-  const { dataDir } = readConfig(env)
+  const config = readConfig(env)
   if (mongodbUrl === '')
     throw new OperatorError('PARLEY_MONGODB_URL is not set: it names the database that the data directory is copied into.')
   const { migrate: run } = await import('./migrate/migrate.js')
-  await run({ dataDir, mongodbUrl, print: (line) => void process.stdout.write(`${line}\n`) })
+  const { moves } = await import('../plugins/index.js')
+  await run({ config, mongodbUrl, moves: media ? moves : [], print: (line) => void process.stdout.write(`${line}\n`) })
 }
 
 async function compact(): Promise<void> {
@@ -144,6 +145,7 @@ function createProgram(): Command {
   program
     .command('migrate')
     .description('copy the embedded store in PARLEY_DATA_DIR into the database of PARLEY_MONGODB_URL; goes on where it was cut off')
+    .option('--no-media', 'leave pictures, voice messages and files behind')
     .action(migrate)
   program
     .command('compact')

@@ -1,4 +1,5 @@
 /** The built-in plugins in their order: gates first, then the owners of topics and methods. */
+import type { Move } from '../broker/migrate/migrate.js'
 import type { PluginFactory } from '../broker/plugin.js'
 import { acl } from './acl.js'
 import { auth } from './auth.js'
@@ -7,6 +8,7 @@ import { createDevices } from './devices/devices.js'
 import { createGroups } from './groups/groups.js'
 import { limits } from './limits.js'
 import { createMedia } from './media/media.js'
+import { moveMedia } from './media/move-media.js'
 import { createMessages } from './messages.js'
 import { createPeople } from './people/people.js'
 import { createPresence } from './presence/presence.js'
@@ -29,3 +31,6 @@ export const builtInPlugins: readonly PluginFactory[] = [
   createDevices,
   createConversations,
 ]
+
+/** What plugins keep beside the store goes to a cluster by these. */
+export const moves: readonly Move[] = [moveMedia]

@@ -16,8 +16,8 @@ const runtimeCycle = { dependencyTypesNot: ['type-only'] }
 
 const rules = [
   {
-    name: 'the broker knows no feature: only server.ts may import plugins/',
-    from: { path: '^broker/', pathNot: '^broker/server\\.ts$' },
+    name: 'the broker knows no feature: only server.ts and cli.ts may import plugins/',
+    from: { path: '^broker/', pathNot: '^broker/(server|cli)\\.ts$' },
     to: { path: '^plugins/' },
   },
   {

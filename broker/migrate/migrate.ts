@@ -1,15 +1,28 @@
 /** `parley migrate`: from the embedded store in PARLEY_DATA_DIR into the database of PARLEY_MONGODB_URL, with a report for the operator. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Config } from '../config.js'
 import { OperatorError } from '../operator-error.js'
 import { createLmdbStore } from '../store/lmdb/lmdb-store.js'
 import { createMongodbStore } from '../store/mongodb/mongodb-store.js'
+import type { Store } from '../store/store.js'
 import { copyStore } from './copy-store.js'
 import type { Comparison } from './verify.js'
 
+/** Moves what a plugin keeps beside the store. It may be repeated, and changes nothing that is done; throws an OperatorError when it cannot be. */
+export type Move = (world: MoveWorld) => Promise<void>
+
+export interface MoveWorld {
+  /** Of the old server, with what is new for the cluster. */
+  config: Config
+  source: Store
+  print(line: string): void
+}
+
 export interface Migration {
-  dataDir: string
+  config: Config
   mongodbUrl: string
+  moves: readonly Move[]
   /** Lines for the operator. */
   print(line: string): void
 }
@@ -17,12 +30,15 @@ export interface Migration {
 const progressMs = 1_000
 
 /** Rejects with an OperatorError when it cannot be done, or the copy is not equal. */
-export async function migrate({ dataDir, mongodbUrl, print }: Migration): Promise<void> {
+export async function migrate({ config, mongodbUrl, moves, print }: Migration): Promise<void> {
+  const { dataDir } = config
   // To open it would make one.
   if (!existsSync(join(dataDir, 'store')))
     throw new OperatorError(`there is no store in ${dataDir}: set PARLEY_DATA_DIR to the data directory of the server`)
   const source = await createLmdbStore({ dir: dataDir })
   try {
+    // First: a copy that is whole has everything.
+    for (const move of moves) await move({ config, source, print: throttled(print) })
     const target = await createMongodbStore(mongodbUrl)
     try {
       report(await copyStore({ source, target, progress: throttled(print) }), print)

@@ -11,6 +11,11 @@ import type { ByteRange, ObjectName, ObjectStore } from './object-store.js'
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? ''
 
+const folderOf = (dir: string, { sha256 }: ObjectName): string => join(dir, sha256.slice(0, 2), sha256)
+
+/** Where the bytes of an object are. */
+export const pathOf = (dir: string, name: ObjectName): string => join(folderOf(dir, name), name.id)
+
 async function syncDir(dir: string): Promise<void> {
   const handle = await open(dir)
   await handle.sync().finally(() => handle.close())
@@ -24,13 +29,9 @@ export class FileObjects implements ObjectStore {
     this.#dir = dir
   }
 
-  #folderOf({ sha256 }: ObjectName): string {
-    return join(this.#dir, sha256.slice(0, 2), sha256)
-  }
-
   put(name: ObjectName, path: string): Promise<void> {
     return this.#turns.run([name.sha256], async () => {
-      const folder = this.#folderOf(name)
+      const folder = folderOf(this.#dir, name)
       try {
         await mkdir(folder, { recursive: true, mode: 0o700 })
         await this.#place(folder, name.id, path)
@@ -56,7 +57,7 @@ export class FileObjects implements ObjectStore {
 
   async read(name: ObjectName, { first, last }: ByteRange): Promise<Readable> {
     try {
-      const handle = await open(join(this.#folderOf(name), name.id))
+      const handle = await open(pathOf(this.#dir, name))
       return handle.createReadStream({ start: first, end: last })
     } catch (error) {
       throw new StoreUnavailable(`the object ${name.id} cannot be read: ${(error as Error).message}`, { cause: error })
@@ -65,7 +66,7 @@ export class FileObjects implements ObjectStore {
 
   remove(name: ObjectName): Promise<void> {
     return this.#turns.run([name.sha256], async () => {
-      const folder = this.#folderOf(name)
+      const folder = folderOf(this.#dir, name)
       await rm(join(folder, name.id), { force: true })
       try {
         await rmdir(folder)

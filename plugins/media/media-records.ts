@@ -78,7 +78,7 @@ export class MediaRecords {
     return this.records.remove(objectKey(id))
   }
 
-  objects(): AsyncIterable<MediaObject> {
+  objects(): AsyncGenerator<MediaObject, void> {
     return this.#rows(objectKey(''))
   }
 
@@ -155,7 +155,7 @@ export class MediaRecords {
     return this.records.put(signingKey(node), key)
   }
 
-  async *#rows<Row>(prefix: string): AsyncIterable<Row> {
+  async *#rows<Row>(prefix: string): AsyncGenerator<Row, void> {
     for await (const { value } of this.records.entries(prefix)) yield JSON.parse(value.toString()) as Row
   }
 }

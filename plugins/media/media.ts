@@ -8,6 +8,7 @@ import type { Config } from '../../broker/config.js'
 import { type Caller, method, type PluginFactory } from '../../broker/plugin.js'
 import { Attachments } from './attachments.js'
 import { maySeeAsAvatar, prepareAvatar } from './avatar-objects.js'
+import { bucketOf } from './bucket.js'
 import { Downloads } from './downloads.js'
 import { FileObjects } from './file-objects.js'
 import { putFilesIntoBucket } from './files-into-bucket.js'
@@ -26,16 +27,10 @@ import { Sweep } from './sweep.js'
 import { unsettle } from './unsettle.js'
 import { type UploadParams, Uploads } from './uploads.js'
 
-const s3TimeoutMs = 30_000
 const path = '/v1/media/:id'
 
-function objectStoreOf(config: Config, dir: string): ObjectStore | undefined {
-  const { mediaS3Endpoint: endpoint, mediaS3Bucket: bucket, mediaS3Region: region, mediaS3KeyId, mediaS3Secret } = config
-  if (endpoint !== undefined && bucket !== undefined && mediaS3KeyId !== undefined && mediaS3Secret !== undefined) {
-    return new S3Objects({ endpoint, bucket, region, accessKeyId: mediaS3KeyId, secretAccessKey: mediaS3Secret, timeoutMs: s3TimeoutMs })
-  }
-  return config.mongodbUrl === undefined ? new FileObjects(join(dir, 'objects')) : undefined
-}
+const objectStoreOf = (config: Config, dir: string): ObjectStore | undefined =>
+  bucketOf(config) ?? (config.mongodbUrl === undefined ? new FileObjects(join(dir, 'objects')) : undefined)
 
 export const createMedia: PluginFactory = ({ config, logger, store, registry, avatars }) => {
   const dir = join(config.dataDir, 'media')

@@ -56,8 +56,14 @@ export class S3Objects implements ObjectStore {
     await (await this.#call('DELETE', name, { 'x-amz-content-sha256': emptyHash }, this.#options.timeoutMs)).arrayBuffer()
   }
 
+  /** In bytes; undefined: it is not there. Rejects with StoreUnavailable when that cannot be known now. */
+  async sizeOf(name: ObjectName): Promise<number | undefined> {
+    const { ok, headers } = await this.#call('HEAD', name, { 'x-amz-content-sha256': emptyHash }, this.#options.timeoutMs)
+    return ok ? Number(headers.get('content-length')) : undefined
+  }
+
   async #call(
-    method: 'PUT' | 'GET' | 'DELETE',
+    method: 'PUT' | 'GET' | 'HEAD' | 'DELETE',
     { id, sha256 }: ObjectName,
     given: Record<string, string>,
     timeoutMs: number,
@@ -82,7 +88,7 @@ export class S3Objects implements ObjectStore {
       const { headers } = await signer.sign()
       const init = { method, headers, signal: ended.signal, ...(body === undefined ? {} : { body, duplex: 'half' as const }) }
       const response = await fetch(url, init as RequestInit)
-      if (response.ok || (method === 'DELETE' && response.status === 404)) return response
+      if (response.ok || (response.status === 404 && (method === 'DELETE' || method === 'HEAD'))) return response
       const said = (await response.text()).slice(0, 300)
       throw new Error(`it answers ${response.status} ${said}`)
     } catch (error) {

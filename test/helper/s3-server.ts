@@ -55,6 +55,8 @@ export class Bucket {
     if (request.method === 'PUT') this.objects.set(key, body)
     if (request.method === 'DELETE') this.objects.delete(key)
     if (this.isMute) return
+    if (request.method === 'HEAD')
+      return void response.writeHead(found === undefined ? 404 : 200, { 'content-length': found?.length ?? 0 }).end()
     if (request.method !== 'GET') return void response.writeHead(request.method === 'PUT' ? 200 : 204).end()
     const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? []
     if (found === undefined) response.writeHead(404).end('NoSuchKey')
