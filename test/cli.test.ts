@@ -15,6 +15,8 @@ const secret = 'a-secret-of-at-least-thirty-two-bytes'
 const key = (text: string) => new TextEncoder().encode(text)
 const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PARLEY_')))
 const deadlineMs = 20_000
+// Dozens of processes are started.
+t.setTimeout(120_000)
 
 function run(args: string[], env: Record<string, string> = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], {

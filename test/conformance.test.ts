@@ -5,5 +5,5 @@ import { startOpenServer } from './helper/open-server.js'
 
 t.test('conformance with MQTT 3.1.1', async (t) => {
   const server = await startOpenServer(t)
-  await testConformance(t, { label: 'Parley', port: server.mqttPort ?? 0, wsPort: server.httpPort })
+  await testConformance(t, { label: 'Parley', port: server.mqttPort ?? 0, wsPort: server.httpPort, speaks31: true })
 })

@@ -13,7 +13,12 @@ export interface BrokerUnderTest {
   port: number
   /** Port of MQTT over WebSocket, path /mqtt; without it only TCP is tested. */
   wsPort?: number
+  /** It speaks MQTT 3.1, too. */
+  speaks31?: true
 }
+
+/** How the clients of a case connect, unless the case says otherwise. */
+export type KitOptions = LinkOptions & Pick<ConnectFields, 'protocolName' | 'level'>
 
 export interface Case {
   name: string
@@ -33,14 +38,14 @@ export const brief = (message: Message): string =>
 let casesRun = 0
 
 export class Kit {
-  readonly #link: LinkOptions
+  readonly #link: KitOptions
   readonly #prefix = `conf${randomBytes(3).toString('hex')}${casesRun++}`
   readonly #clients: RawClient[] = []
   readonly #sessions = new Set<string>()
   readonly #retained = new Set<string>()
   #counter = 0
 
-  constructor(t: Test, link: LinkOptions) {
+  constructor(t: Test, link: KitOptions) {
     this.#link = link
     t.teardown(() => this.#cleanUp())
   }
