@@ -46,6 +46,24 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     }
   })
 
+  t.test('entries are read from any place, of whatever appends they come', async (t) => {
+    const tested = await open(t)
+    const sizes = [1, 40, 3, 1]
+    let head = 0
+    for (const size of sizes) {
+      await tested.store.log.append([append(conv, head, size)])
+      head += size
+    }
+    for await (const { log } of nowAndReopened(tested)) {
+      for (const from of [1, 2, 3, 20, 41, 42, 43, 44, 45, 46, 70])
+        t.same(
+          seqs(await log.read(conv, from, 100, 2)),
+          [from, from + 1].filter((seq) => seq <= head),
+          `from ${from}`,
+        )
+    }
+  })
+
   t.test('an empty conversation has head 0 and nothing to read', async (t) => {
     const { store } = await open(t)
     t.equal(await store.log.head(conv), 0)

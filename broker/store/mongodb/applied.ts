@@ -30,26 +30,17 @@ export class Applied {
     const { conversations, messages } = this.#server.collections
     const found = await this.#server.findNamed(conversations, convs)
     const next = new Map(convs.map((conv) => [segmentId(conv, found.get(conv)?.head ?? 0), conv]))
-    const unapplied = await this.#server.findNamed(messages, [...next.keys()])
-    if (unapplied.size === 0) return found
-    const behind = [...unapplied.values()].map(({ conv }) => conv)
-    for (const { conv, after } of unapplied.values()) await this.#catchUp(conv, after)
+    const unapplied = [...(await this.#server.findNamed(messages, [...next.keys()])).values()]
+    if (unapplied.length === 0) return found
+    const behind = unapplied.map(({ conv }) => conv)
+    // Mostly one of each, which its writer is about to apply itself.
+    for (let segments = unapplied; segments.length > 0; ) {
+      await this.apply(segments)
+      const names = segments.map(({ conv, last }) => segmentId(conv, last))
+      segments = [...(await this.#server.findNamed(messages, names)).values()]
+    }
     for (const [conv, document] of await this.#server.findNamed(conversations, behind)) found.set(conv, document)
     return found
-  }
-
-  async #catchUp(conv: ConversationId, after: number): Promise<void> {
-    const { messages } = this.#server.collections
-    const cursor = messages.find({ conv, last: { $gt: after } }, { sort: { last: 1 }, projection: { 'entries.payload': 0 } })
-    try {
-      for (;;) {
-        const segment = await this.#server.run(() => cursor.next())
-        if (segment === null) return
-        await this.apply([segment])
-      }
-    } finally {
-      await cursor.close()
-    }
   }
 
   /** At most one segment of each conversation. */

@@ -24,6 +24,8 @@ import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
 
 const pageMax = 100
+/** Where only names are quick: so many are tried for a segment that holds an entry. */
+const namesMax = 16
 /** Of a document, which MongoDB bounds at 16 MiB. */
 const segmentBytesMax = 15 * 1024 * 1024
 /** About what an entry takes beside its payload. */
@@ -205,18 +207,28 @@ export class MongodbMessageLog implements MessageLog {
     return places.map((place) => found.get(keyOf(place)))
   }
 
+  /** By the names that it can have; null: there is none, undefined: it begins too far back to be found so. */
+  async #segmentWith(conv: ConversationId, seq: number): Promise<SegmentDocument | null | undefined> {
+    const { messages } = this.#server.collections
+    for (let after = seq - 1; after >= Math.max(0, seq - namesMax); after--) {
+      const segment = await this.#server.run(() => messages.findOne({ _id: segmentId(conv, after) }))
+      // One that ends before it is the last: whatever follows it would have been found on the way.
+      if (segment !== null) return segment.last >= seq ? segment : null
+    }
+    return seq <= namesMax ? null : undefined
+  }
+
   async *#segments(conv: ConversationId, from: number): AsyncGenerator<SegmentDocument> {
     const { messages } = this.#server.collections
     if (!this.#server.hasIndexes) {
       // From name to name, where a read by anything else goes over all that is stored.
-      let next = await this.#server.run(() => messages.findOne({ _id: segmentId(conv, from - 1) }))
-      const isChain = next !== null
-      while (next !== null) {
+      let next = await this.#segmentWith(conv, from)
+      while (next) {
         yield next
         const { last } = next
         next = await this.#server.run(() => messages.findOne({ _id: segmentId(conv, last) }))
       }
-      if (isChain) return
+      if (next === null) return
     }
     const cursor = messages.find({ conv, last: { $gte: from } }, { sort: { last: 1 }, batchSize: pageMax })
     try {
