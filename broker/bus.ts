@@ -14,6 +14,8 @@ export interface Bus {
   publish(kind: string, message: Buffer): void
   /** One handler for each kind; what it throws is logged and stops nothing. The messages of one node arrive in the order in which it published them. */
   on(kind: string, handler: BusHandler): void
+  /** Called, of all who ask for it, when something that was told may not have been heard here, and from now on can be. Must not throw. */
+  onMissed(handler: () => void): void
   close(): void
 }
 
@@ -31,6 +33,10 @@ export class LocalBus implements Bus {
   on(kind: string, _handler: BusHandler): void {
     if (this.#kinds.has(kind)) throw new Error(`${kind} has a handler`)
     this.#kinds.add(kind)
+  }
+
+  onMissed(_handler: () => void): void {
+    // There is nobody to miss.
   }
 
   close(): void {

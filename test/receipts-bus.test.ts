@@ -16,7 +16,14 @@ t.test('what was acknowledged on one node the other knows before it is in the st
   t.teardown(() => store.close())
   await store.log.append([append('u/alice/bob', 0, 9)])
   const handlers = new Map<string, BusHandler>()
-  const bus = (publish: Bus['publish'], on: Bus['on']): Bus => ({ node: 'n', isUp: true, publish, on, close: () => undefined })
+  const bus = (publish: Bus['publish'], on: Bus['on']): Bus => ({
+    node: 'n',
+    isUp: true,
+    publish,
+    on,
+    onMissed: () => undefined,
+    close: () => undefined,
+  })
   const node = (place: Bus): { delivered: Delivered; plugin: Plugin } => {
     // Nothing of it is written: both go by what they hear.
     const records = { ...store.records, get: async () => undefined, getAll: async (keys: readonly string[]) => keys.map(() => undefined) }

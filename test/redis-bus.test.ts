@@ -48,6 +48,30 @@ t.test('two starts of a node have different names, and two deployments do not he
   t.same([a.heard, b.heard, c.heard, d.heard], [[], [], [], []])
 })
 
+t.test('who may have missed something is told: after a break of his own, and when another could not speak', async (t) => {
+  const prefix = newPrefix()
+  const [a, b] = [await openBus(t, prefix, 'a'), await openBus(t, prefix, 'b')]
+  const missed = { a: 0, b: 0 }
+  a.bus.onMissed(() => void missed.a++)
+  b.bus.onMissed(() => void missed.b++)
+  a.bus.publish('greeting', Buffer.from('all is well'))
+  await eventually(() => b.heard.length === 1)
+  t.same(missed, { a: 0, b: 0 })
+
+  await redis.command('client', 'kill', 'type', 'pubsub')
+  await eventually(() => missed.a > 0 && missed.b > 0, { what: 'both have been deaf' })
+
+  const [before] = [{ ...missed }]
+  await redis.kill()
+  a.bus.publish('greeting', Buffer.from('nobody hears this'))
+  await redis.start()
+  await eventually(() => a.bus.isUp && b.bus.isUp && missed.b > before.b, { what: 'they hear each other again', timeoutMs: 20_000 })
+  const deaf = missed.b
+  a.bus.publish('greeting', Buffer.from('here I am'))
+  await eventually(() => missed.b > deaf, { what: 'b hears that a could not speak' })
+  await eventually(() => b.heard.at(-1) === 'a: here I am')
+})
+
 t.test('what was not signed with the key of the store is not heard, and breaks nothing', async (t) => {
   const prefix = newPrefix()
   const [a, b] = [await openBus(t, prefix, 'a'), await openBus(t, prefix, 'b')]

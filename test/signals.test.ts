@@ -13,6 +13,7 @@ function twoNodes(): { buses: [Bus, Bus]; say(message: Buffer): void } {
     isUp: true,
     publish: (kind, message) => handlers[mine === 0 ? 1 : 0].get(kind)?.(message, `node-${mine}`),
     on: (kind, handler) => void handlers[mine].set(kind, handler),
+    onMissed: () => undefined,
     close: () => undefined,
   })
   return { buses: [bus(0), bus(1)], say: (message) => handlers[0].get('signal')?.(message, 'node-1') }

@@ -19,6 +19,7 @@ function busesOf(nodes: number, random: (below: number) => number): Bus[] {
   return handlers.map((mine, at) => ({
     node: `node-${at}`,
     isUp: true,
+    onMissed: () => undefined,
     close: async () => undefined,
     publish: (kind, message) => {
       for (const theirs of handlers) if (theirs !== mine) setTimeout(() => theirs.get(kind)?.(message, `node-${at}`), random(4))

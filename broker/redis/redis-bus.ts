@@ -20,6 +20,8 @@ export interface RedisBusOptions {
 }
 
 const macBytes = 16
+/** What a node says that could not say something. */
+const missedKind = 'missed'
 /** Sent and not yet taken by Redis. */
 const unsentBytesMax = 64 * 1024 * 1024
 
@@ -30,7 +32,10 @@ export class RedisBus implements Bus {
   readonly #publisher: RedisConnection
   readonly #subscriber: RedisConnection
   readonly #handlers = new Map<string, BusHandler>()
+  readonly #missedHandlers: (() => void)[] = []
   #unsentBytes = 0
+  /** Something was not told, and the others do not know that. */
+  #hasDropped = false
   #isStrangeLogged = false
 
   private constructor(options: RedisBusOptions, publisher: RedisConnection, subscriber: RedisConnection) {
@@ -49,7 +54,7 @@ export class RedisBus implements Bus {
     try {
       const subscriber = await connectRedis({ url, logger, name: 'bus-subscribe' })
       const bus = new RedisBus(options, publisher, subscriber)
-      await keepSubscribed(subscriber, bus.#channel)
+      await keepSubscribed(subscriber, bus.#channel, () => bus.#missed())
       return bus
     } catch (error) {
       publisher.disconnect()
@@ -62,13 +67,32 @@ export class RedisBus implements Bus {
   }
 
   publish(kind: string, message: Buffer): void {
-    if (this.#publisher.status !== 'ready' || this.#unsentBytes > unsentBytesMax) return
+    if (this.#publisher.status !== 'ready' || this.#unsentBytes > unsentBytesMax) {
+      this.#hasDropped = true
+      return
+    }
     const signed = this.#sign(Buffer.concat([named(this.node), named(kind), message]))
     this.#unsentBytes += signed.length
-    const taken = (): void => {
-      this.#unsentBytes -= signed.length
-    }
-    this.#publisher.publish(this.#channel, signed).then(taken, taken)
+    this.#publisher.publish(this.#channel, signed).then(
+      () => {
+        this.#unsentBytes -= signed.length
+        if (!this.#hasDropped) return
+        this.#hasDropped = false
+        this.publish(missedKind, nothing)
+      },
+      () => {
+        this.#unsentBytes -= signed.length
+        this.#hasDropped = true
+      },
+    )
+  }
+
+  onMissed(handler: () => void): void {
+    this.#missedHandlers.push(handler)
+  }
+
+  #missed(): void {
+    for (const handler of this.#missedHandlers) handler()
   }
 
   on(kind: string, handler: BusHandler): void {
@@ -90,6 +114,7 @@ export class RedisBus implements Bus {
     const [node, rest] = nameIn(content)
     if (node === this.node) return
     const [kind, body] = nameIn(rest)
+    if (kind === missedKind) return this.#missed()
     try {
       this.#handlers.get(kind)?.(body, node)
     } catch (error) {
@@ -112,6 +137,8 @@ export class RedisBus implements Bus {
     this.#subscriber.disconnect()
   }
 }
+
+const nothing = Buffer.alloc(0)
 
 const named = (name: string): Buffer => Buffer.concat([Buffer.from([Buffer.byteLength(name)]), Buffer.from(name)])
 

@@ -35,6 +35,8 @@ const judgedMsMax = 15_000
 /** A watch about which there is nothing to tell is judged anew after so long, a few in each round. */
 const silentMs = 300_000
 const silentMax = 50
+/** As many, after a break in which the word of a block may have been lost. */
+const doubtedMax = 1_000
 
 /** Several places note when a user went, each a little later than the other: that is no change. */
 const sameTimeMs = 2_000
@@ -48,6 +50,8 @@ export class Observers implements SubscriptionOwner {
   #isLooking = false
   #timer: NodeJS.Timeout | undefined
   #round: Iterator<string> | undefined
+  /** What was judged before may be wrong without a hint; monotonic. */
+  #missedMs = 0
 
   constructor(options: ObserversOptions) {
     this.#options = options
@@ -100,6 +104,12 @@ export class Observers implements SubscriptionOwner {
     this.look([user])
   }
 
+  /** Hints may have been lost until now: everybody is judged anew, within some rounds. */
+  missed(): void {
+    this.#missedMs = performance.now()
+    for (const user of this.#watches.users()) this.busyChanged(user)
+  }
+
   /** Who may see this user, and whom his sessions may see, may be others now. */
   judgeAnew(user: string, sessions: readonly Session[]): void {
     for (const watch of this.#watches.of(user)?.watches.values() ?? []) watch.judgedMs = 0
@@ -118,7 +128,7 @@ export class Observers implements SubscriptionOwner {
   #goRound(): void {
     const count = Math.min(roundMax, Math.ceil(this.#watches.userCount / rounds))
     const users: string[] = []
-    let stale = 0
+    let [silent, doubted] = [0, 0]
     const nowMs = performance.now()
     for (let at = 0; at < count; at++) {
       this.#round ??= this.#watches.users()
@@ -129,10 +139,13 @@ export class Observers implements SubscriptionOwner {
       }
       users.push(next.value)
       for (const watch of this.#watches.of(next.value)?.watches.values() ?? []) {
-        if (stale >= silentMax) break
-        if (nowMs - watch.judgedMs < silentMs) continue
-        watch.judgedMs = 0
-        stale++
+        if (watch.judgedMs < this.#missedMs && watch.judgedMs > 0 && doubted < doubtedMax) {
+          watch.judgedMs = 0
+          doubted++
+        } else if (nowMs - watch.judgedMs >= silentMs && silent < silentMax) {
+          watch.judgedMs = 0
+          silent++
+        }
       }
     }
     this.look(users)

@@ -79,6 +79,10 @@ export const createPresence: PluginFactory = ({ config, logger, store, log, hub,
     bus.publish(busKind, Buffer.from(JSON.stringify(told)))
   }
   bus.on(busKind, (bytes) => hear(JSON.parse(bytes.toString()) as Told))
+  bus.onMissed(() => {
+    for (const recent of [rows, busy, verdicts]) recent.forgetAll()
+    observers.missed()
+  })
 
   const ask = async (watcher: string, users: readonly string[]): Promise<Record<string, object>> => {
     const seen = await Promise.all(users.map(async (user) => ({ user, visibility: await visibilityOf(world, watcher, user) })))

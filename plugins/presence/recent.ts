@@ -45,4 +45,8 @@ export class Recent<Value> {
   forget(key: string): void {
     this.#kept.delete(key)
   }
+
+  forgetAll(): void {
+    this.#kept.clear()
+  }
 }

@@ -122,6 +122,26 @@ t.test('blocks and memberships that change on another node end what is seen', { 
   t.strictSame(await sees(dave, 'carol', 'offline'), { status: 'offline' })
 })
 
+t.test(
+  'a block of which a node could not be told hides all the same, soon after it hears the others again',
+  { skip, timeout: 120_000 },
+  async (t) => {
+    const shared = newCluster()
+    const gate = await openGate(t, (redis as TestRedis).port)
+    const [a, b] = [await node(t, { ...shared, redisUrl: `redis://127.0.0.1:${gate.port}` }, 'a'), await node(t, shared, 'b')]
+    const [alice, bob] = await watching(a, b)
+    gate.cut()
+    await bob.calls('blocks.add', { user: 'alice' })
+    gate.heal()
+    t.strictSame(await sees(alice, 'bob', 'offline'), { status: 'offline' })
+    t.ok(bob.isConnected, 'he is online')
+    gate.cut()
+    await bob.calls('blocks.remove', { user: 'alice' })
+    gate.heal()
+    await sees(alice, 'bob', 'online')
+  },
+)
+
 t.test('whatever happens to Redis, nobody who is online is seen offline', { skip, timeout: 180_000 }, async (t) => {
   const [shared, server] = [newCluster(), redis as TestRedis]
   const [a, b] = [await node(t, shared, 'a'), await node(t, shared, 'b')]
