@@ -1,6 +1,6 @@
 /**
  * Who may connect: verifies the token of a CONNECT, makes the user known, and opens the session. Called by the connection
- * between CONNECT and CONNACK. Fails closed, within a bounded time.
+ * between CONNECT and CONNACK, which bounds the time that it takes. Fails closed.
  */
 import { randomUUID } from 'node:crypto'
 import type { AddressLimits } from './address-limits.js'
@@ -14,7 +14,6 @@ import type { PluginHost } from './plugin-host.js'
 import type { MakeRoom } from './session-limit.js'
 import { type Store, StoreUnavailable } from './store/store.js'
 import { idRule, isId, unnamedDevice } from './topics.js'
-import { LateError, within } from './within.js'
 
 /** CONNACK codes [MQTT-3.2.2.3]. */
 const welcome = 0
@@ -41,8 +40,6 @@ export interface AdmissionWorld {
 const unanswered = undefined
 
 const unnamed = (): string => `${unnamedDevice}${randomUUID().slice(0, 13)}`
-
-const verifyMsMax = 6_000
 
 export function createAdmission(world: AdmissionWorld) {
   const { config, logger, metrics, hub, plugins, store, addresses, makeRoom } = world
@@ -83,7 +80,7 @@ export function createAdmission(world: AdmissionWorld) {
     const device = clientId || unnamed()
     const { address } = connection.transport
     if (addresses.loginWaitMs(address, username) > 0) return refused(connection, tooManyFailures, 'too many failed logins')
-    const identity = await within(verifyMsMax, plugins.authenticate(password ?? ''))
+    const identity = await plugins.authenticate(password ?? '')
     if (!(identity instanceof Refusal) ? identity.user !== username : identity.code === 'forbidden')
       addresses.loginFailed(address, username)
     if (identity instanceof Refusal) {
@@ -109,7 +106,7 @@ export function createAdmission(world: AdmissionWorld) {
       return await admit(connection, password)
     } catch (error) {
       if (connection.isClosed) return unanswered
-      if (error instanceof StoreUnavailable || error instanceof LateError) {
+      if (error instanceof StoreUnavailable) {
         logger.warn({ err: error, ...connection.description() }, 'a connect had to be turned away: the store does not answer')
         return refused(connection, unanswered, 'store')
       }

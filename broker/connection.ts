@@ -135,6 +135,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
   data(bytes: Buffer): void {
     this.#heardMs = performance.now()
     if (this.transport.unsentBytes > Math.max(this.world.config.socketBytesMax, unsentBytesMin)) this.#hold()
+    if (this.#cutter.isHeld) this.transport.pause()
     try {
       this.#cutter.take(bytes)
     } catch (error) {
@@ -196,10 +197,9 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     return this.#link
   }
 
+  /** The transport is paused when more comes: most are released before, and stopping and starting to read costs a connect more than waiting. */
   #hold(): void {
-    if (this.#cutter.isHeld) return
     this.#cutter.isHeld = true
-    this.transport.pause()
   }
 
   #release(): void {
@@ -248,6 +248,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     if (this.state === 'connecting') {
       this.state = 'open'
       this.#cutter.packetBytesMax = this.world.config.packetBytesMax
+      if (this.keepaliveMs === 0) this.transport.keepAlive()
       this.world.deadlines.watch(this, this.#nextCheckMs(performance.now()))
       if (this.opened !== undefined) this.world.hub.start(this.opened)
       this.opened = undefined

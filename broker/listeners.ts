@@ -16,7 +16,6 @@ import { awaitProxyHeader } from './proxy-greeting.js'
 import { createWebSocketTransport, SocketTransport, type Transport } from './transport.js'
 import type { TrustedProxies } from './trusted-proxies.js'
 
-const tcpKeepAliveMs = 60_000
 const subprotocols = ['mqtt', 'mqttv3.1']
 
 export interface Listeners {
@@ -55,7 +54,7 @@ export async function listen(options: ListenersOptions): Promise<Listeners> {
   }
   const doors: Server[] = []
   const open = async (port: number, enter: Enter): Promise<number> => {
-    const door = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: tcpKeepAliveMs }, (socket) => {
+    const door = createServer({ noDelay: true }, (socket) => {
       const peer = socket.remoteAddress ?? ''
       const greeted = (address: string): void => {
         if (admits(socket, address)) enter(socket, address)
@@ -140,7 +139,7 @@ function acceptWebSockets(
     if (refusal !== undefined) return refuseUpgrade(socket, refusal)
     const address = proxies.clientOfRequest(request)
     if (proxies.has(request.socket.remoteAddress ?? '') && !admits(socket, address)) return refuseUpgrade(socket, '429 Too Many Requests')
-    server.handleUpgrade(request, socket, head, (client) => accept(createWebSocketTransport(client, address)))
+    server.handleUpgrade(request, socket, head, (client) => accept(createWebSocketTransport(client, address, request.socket)))
   })
   return server
 }

@@ -23,7 +23,16 @@ export function createMetrics() {
   const sends = new Counter({ name: 'parley_sends_total', help: 'Messages sent by clients, by result', labelNames: ['result'], registers })
   // There from the start: a rate needs the 0 before the first.
   for (const result of ['stored', 'duplicate', 'refused', 'failed']) sends.inc({ result }, 0)
-  const connections = new Gauge({ name: 'parley_connections', help: 'Open connections', labelNames: ['transport'], registers })
+  const connections = { tcp: 0, tls: 0, ws: 0 }
+  new Gauge({
+    name: 'parley_connections',
+    help: 'Open connections',
+    labelNames: ['transport'],
+    registers,
+    collect() {
+      for (const [transport, count] of Object.entries(connections)) this.set({ transport }, count)
+    },
+  })
   return {
     registry,
     sends: {
@@ -32,7 +41,8 @@ export function createMetrics() {
       refused: sends.labels('refused'),
       failed: sends.labels('failed'),
     },
-    connections: { tcp: connections.labels('tcp'), tls: connections.labels('tls'), ws: connections.labels('ws') },
+    /** Open ones, by transport; counted by whoever opens and closes them. */
+    connections,
     delivered: countedOften({ name: 'parley_deliveries_total', help: 'Messages offered to live sessions', registers }),
     replayed: new Counter({ name: 'parley_replayed_total', help: 'Messages sent from the log to sessions that were behind', registers }),
     refusedConnects: new Counter({ name: 'parley_connects_refused_total', help: 'Connects refused', labelNames: ['reason'], registers }),

@@ -304,7 +304,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     topics: new TopicCache(),
     onClosed(connection) {
       connections.delete(connection)
-      metrics.connections[connection.transport.kind].dec()
+      metrics.connections[connection.transport.kind]--
     },
   }
 
@@ -349,7 +349,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
       logger.debug({ address }, 'a connection was turned away: there are too many from its address')
     },
     accept(transport) {
-      metrics.connections[transport.kind].inc()
+      metrics.connections[transport.kind]++
       connections.add(new Connection(transport, world))
     },
   })

@@ -24,12 +24,15 @@ export interface Transport {
   write(bytes: Buffer): void
   pause(): void
   resume(): void
+  /** From now on the system finds out when a silent peer has gone. For those whom MQTT does not oblige to speak: it costs four system calls. */
+  keepAlive(): void
   /** Sends what is unsent, then closes; at once when the peer does not take it within a second. */
   end(): void
   destroy(): void
 }
 
 const endGraceMs = 1000
+const tcpKeepAliveMs = 60_000
 
 /** A TLS socket behaves like the TCP socket below it: what is encrypted and not yet sent counts as unsent. */
 export class SocketTransport implements Transport {
@@ -69,6 +72,10 @@ export class SocketTransport implements Transport {
     this.#socket.resume()
   }
 
+  keepAlive(): void {
+    this.#socket.setKeepAlive(true, tcpKeepAliveMs)
+  }
+
   end(): void {
     const socket = this.#socket
     if (socket.destroyed) return
@@ -81,7 +88,8 @@ export class SocketTransport implements Transport {
   }
 }
 
-export function createWebSocketTransport(ws: WebSocket, address: string): Transport {
+/** `socket`: what is below it. */
+export function createWebSocketTransport(ws: WebSocket, address: string, socket: Socket): Transport {
   let events: TransportEvents | undefined
   let draining = false
   const sent = (): void => {
@@ -119,6 +127,9 @@ export function createWebSocketTransport(ws: WebSocket, address: string): Transp
     },
     resume() {
       ws.resume()
+    },
+    keepAlive() {
+      socket.setKeepAlive(true, tcpKeepAliveMs)
     },
     end() {
       ws.resume()

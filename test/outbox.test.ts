@@ -25,6 +25,9 @@ class FakeTransport implements Transport {
   resume(): void {
     throw new Error('not resumed here')
   }
+  keepAlive(): void {
+    throw new Error('not asked for here')
+  }
   end(): void {
     throw new Error('not ended here')
   }
