@@ -1,12 +1,12 @@
 /** The cluster's store: the contract suites, several nodes that write at once, and a schema that is not known. */
 import { MongoClient } from 'mongodb'
 import t from 'tap'
-import { createMongodbStore } from '../broker/store/mongodb/mongodb-store.js'
+import { createMongodbStore, type MongodbStoreOptions } from '../broker/store/mongodb/mongodb-store.js'
 import type { Store } from '../broker/store/store.js'
 import { testDirectory } from './contract/directory.js'
 import { append, entry } from './contract/entries.js'
 import { testKeyValueStore } from './contract/key-value-store.js'
-import { testMessageLog } from './contract/message-log.js'
+import { testMessageLog, testReadEach } from './contract/message-log.js'
 import { testSessionStore } from './contract/session-store.js'
 import type { OpenStore, StoreUnderTest } from './contract/store-under-test.js'
 import { newDatabase, startMongodb } from './helper/mongodb.js'
@@ -15,20 +15,25 @@ t.test('on a MongoDB-compatible server', { timeout: 580_000 }, async (t) => {
   const url = await startMongodb(t)
   if (url === undefined) return
 
-  const open: OpenStore = async (t) => {
-    const database = newDatabase(url)
-    const tested: StoreUnderTest = {
-      store: await createMongodbStore(database),
-      async reopen() {
-        await tested.store.close()
-        tested.store = await createMongodbStore(database)
-        return tested.store
-      },
+  const openWith =
+    (options: MongodbStoreOptions): OpenStore =>
+    async (t) => {
+      const database = newDatabase(url)
+      const tested: StoreUnderTest = {
+        store: await createMongodbStore(database, options),
+        async reopen() {
+          await tested.store.close()
+          tested.store = await createMongodbStore(database, options)
+          return tested.store
+        },
+      }
+      t.teardown(() => tested.store.close())
+      return tested
     }
-    t.teardown(() => tested.store.close())
-    return tested
-  }
+  const open = openWith({})
   testMessageLog(t, open)
+  // Where FerretDB stands in, what MongodbServer spares it would never be run.
+  t.test('with the commands that MongoDB gets', async (t) => testReadEach(t, openWith({ asMongodb: true })))
   testDirectory(t, open)
   testSessionStore(t, open)
   testKeyValueStore(t, open)

@@ -8,7 +8,37 @@ import { listOf, nowAndReopened, type OpenStore } from './store-under-test.js'
 const conv = 'u/alice/bob'
 const seqs = (entries: LogEntry[]) => entries.map(({ seq }) => seq)
 
+export function testReadEach(t: Test, open: OpenStore): void {
+  t.test('entries of many conversations are read together, wherever they stand', async (t) => {
+    const tested = await open(t)
+    await tested.store.log.append([append(conv, 0, 5), append('g/team', 0, 1)])
+    await tested.store.log.append([append(conv, 5, 1), append('g/team', 1, 300)])
+    const places = [
+      { conv, seq: 6 },
+      { conv: 'g/team', seq: 300 },
+      { conv, seq: 7 },
+      { conv, seq: 3 },
+      { conv, seq: 5 },
+      { conv: 'g/nothing', seq: 1 },
+      { conv, seq: 0 },
+      { conv: 'g/team', seq: 301 },
+      { conv, seq: 6 },
+    ]
+    for await (const { log } of nowAndReopened(tested)) {
+      const read = await log.readEach(places)
+      t.same(
+        read.map((found) => found?.seq),
+        [6, 300, undefined, 3, 5, undefined, undefined, 301, 6],
+      )
+      t.same(read[3], (await log.read(conv, 3, 3, 1))[0])
+      t.same(await log.readEach([]), [])
+    }
+  })
+}
+
 export function testMessageLog(t: Test, open: OpenStore): void {
+  testReadEach(t, open)
+
   t.test('an entry comes back exactly as it was appended', async (t) => {
     const { store } = await open(t)
     const one = entry(1)
@@ -19,31 +49,6 @@ export function testMessageLog(t: Test, open: OpenStore): void {
       { head: 1, ts: one.ts },
       { head: 0, ts: 0 },
     ])
-  })
-
-  t.test('entries of many conversations are read together, wherever they stand', async (t) => {
-    const tested = await open(t)
-    await tested.store.log.append([append(conv, 0, 5), append('g/team', 0, 1)])
-    await tested.store.log.append([append(conv, 5, 1), append('g/team', 1, 300)])
-    const places = [
-      { conv, seq: 6 },
-      { conv: 'g/team', seq: 300 },
-      { conv, seq: 7 },
-      { conv, seq: 3 },
-      { conv: 'g/nothing', seq: 1 },
-      { conv, seq: 0 },
-      { conv: 'g/team', seq: 301 },
-      { conv, seq: 6 },
-    ]
-    for await (const { log } of nowAndReopened(tested)) {
-      const read = await log.readEach(places)
-      t.same(
-        read.map((found) => found?.seq),
-        [6, 300, undefined, 3, undefined, undefined, 301, 6],
-      )
-      t.same(read[3], (await log.read(conv, 3, 3, 1))[0])
-      t.same(await log.readEach([]), [])
-    }
   })
 
   t.test('entries are read from any place, of whatever appends they come', async (t) => {

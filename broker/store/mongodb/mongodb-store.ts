@@ -14,14 +14,19 @@ import { MongodbSessionStore } from './session-store.js'
 
 const schema = 1
 
+export interface MongodbStoreOptions {
+  /** For tests: a server that stands in for MongoDB gets the commands that MongoDB would get. */
+  asMongodb?: boolean
+}
+
 /** Rejects with one line that says why when the server cannot be reached or its database cannot be used. `url` may name the database; `parley` otherwise. */
-export async function createMongodbStore(url: string): Promise<Store> {
+export async function createMongodbStore(url: string, { asMongodb = false }: MongodbStoreOptions = {}): Promise<Store> {
   const server = new MongodbServer(url)
   try {
-    await server.connect()
+    await server.connect(asMongodb)
     await checkSchema(server)
     await server.run(() => createIndexes(server.collections))
-    if (server.hasIndexes) await server.run(() => createExpiry(server.collections))
+    if (server.hasIndexes && !asMongodb) await server.run(() => createExpiry(server.collections))
   } catch (error) {
     await server.close()
     if (!(error instanceof StoreUnavailable)) throw error

@@ -72,13 +72,13 @@ export class MongodbServer {
     this.collections = collectionsOf(this.#client.db(databaseOf(url)))
   }
 
-  /** Rejects with StoreUnavailable when there is no server. */
-  async connect(): Promise<void> {
+  /** Rejects with StoreUnavailable when there is no server. `asMongodb`: it gets the commands of MongoDB, whatever it says that it is. */
+  async connect(asMongodb: boolean): Promise<void> {
     const found = await this.run(async () => {
       await this.#client.connect()
       return this.#client.db('admin').command({ buildInfo: 1 })
     })
-    this.#hasIndexes = !('ferretdb' in found || 'ferretdbVersion' in found)
+    this.#hasIndexes = asMongodb || !('ferretdb' in found || 'ferretdbVersion' in found)
   }
 
   get hasIndexes(): boolean {
