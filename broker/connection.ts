@@ -46,8 +46,7 @@ export interface ConnectionWorld {
 
 /** A socket's `drain` is only to be counted on above what it takes without complaint. */
 const unsentBytesMin = 65_536
-/** CONNACK code. */
-const welcome = 0
+const welcome = 0 // CONNACK code
 /** A connection is looked at least this often. */
 const checkMs = 20_000
 

@@ -1,5 +1,5 @@
 /** What was waited for did not come in time. */
-export class LateError extends Error {
+class LateError extends Error {
   override name = 'LateError'
 }
 
