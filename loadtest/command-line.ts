@@ -63,6 +63,7 @@ export function createProgram(execute: (scenario: Scenario, raw: RawOptions) => 
   withRamp(scenario('connections', 'many idle sessions, then a trickle of messages among them'))
     .option('--clients <n>', 'how many, an even number up to 100,000', '1000')
     .option('--rate <n>', 'messages/s of the trickle', '100')
+    .option('--connect-first <n>', 'others who connect and leave before, so that the broker is not measured while it warms up', '0')
   withReturn(scenario('reconnect-storm', 'persistent sessions are cut off and come back all at once'))
     .option('--clients <n>', 'how many, an even number', '1000')
     .option('--restart', 'start the broker again in between')

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Connector } from './connector.js'
 import { type Faults, noFaults } from './faults.js'
+import { inParallel } from './in-parallel.js'
 import { LatencyHistogram } from './latency-histogram.js'
 import { callMethod } from './method-call.js'
 import { MixedLife } from './mixed-life.js'
@@ -15,8 +16,6 @@ import { planMixed } from './scenarios/mixed.js'
 import type { ClientPlan, Plan } from './scenarios/plan.js'
 import { Tally } from './tally.js'
 
-/** Below the 100 that mosquitto lets wait to be accepted. */
-const connectsAtOnce = 96
 /** Each client pings once in so many seconds; they take turns. */
 const pingTurns = 60
 /** How long a late duplicate is waited for once everything has arrived. */
@@ -264,14 +263,6 @@ export class Crew {
     }
     return true
   }
-}
-
-async function inParallel<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
-  let next = 0
-  const worker = async (): Promise<void> => {
-    while (next < items.length) await work(items[next++] as Item)
-  }
-  await Promise.all(Array.from({ length: connectsAtOnce }, worker))
 }
 
 function addFaultsOf(participant: Participant, sentOn: ReadonlyMap<number, number>, sum: Faults, notes: string[]): void {

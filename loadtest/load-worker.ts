@@ -1,10 +1,15 @@
 /** Entry of a load process: carries out the orders that the load tool sends over IPC. */
+import { connectFirst } from './connect-first.js'
 import { Crew } from './crew.js'
 import type { Answer, Order, Orders } from './orders.js'
 
 let crew: Crew | undefined
 
 async function obey(given: Order): Promise<Orders[Order['order']]['get']> {
+  if (given.order === 'connect-first') {
+    await connectFirst(given.give.job, given.give.count)
+    return null
+  }
   if (given.order === 'connect') {
     crew = new Crew(given.give)
     return crew.connect()

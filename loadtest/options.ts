@@ -20,6 +20,8 @@ export interface LoadOptions extends ScenarioOptions {
   /** Messages per second of all clients: an open loop; absent: a closed one. */
   rate?: number
   rampMs: number
+  /** In `connections`: so many others connect and leave before. */
+  connectFirst: number
   /** Between cut and return the broker is started again. */
   restart: boolean
   /** Sessions come back within so long. */
@@ -68,6 +70,7 @@ export interface RawOptions {
   seed?: string
   rate?: string
   ramp?: string
+  connectFirst?: string
   restart?: boolean
   within?: string
   persistent?: boolean
@@ -230,6 +233,7 @@ export function parseOptions(scenario: Scenario, raw: RawOptions): LoadOptions {
     // Aedes on Redis is measured with persistent sessions; whoever is compared with it gets the same.
     persistent: raw.persistent === true || returns || peers.includes('aedes-redis'),
     rampMs: parseNumber('--ramp', raw.ramp ?? '0', 0, 3600) * 1000,
+    connectFirst: parseWhole('--connect-first', raw.connectFirst ?? '0', 0, clientsMax),
     restart: raw.restart === true,
     killNode: raw.killNode === true,
     withinMs: parseNumber('--within', raw.within ?? '0', 0, 3600) * 1000,

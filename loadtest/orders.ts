@@ -82,6 +82,8 @@ export interface ReturnResult extends ConnectResult {
 export type SentCounts = [stream: number, sent: number][]
 
 export interface Orders {
+  /** Connects so many other users, who leave again. */
+  'connect-first': { give: { job: LoadJob; count: number }; get: null }
   /** Connects every client of the process; offline ones leave again. */
   connect: { give: LoadJob; get: ConnectResult }
   /** Creates the groups that clients of this process own. */

@@ -73,6 +73,14 @@ export class Stage {
     })
   }
 
+  /** Connects users who leave again, if any are wanted, so that what follows is not the first that the broker does. */
+  async connectFirst(): Promise<void> {
+    const count = Math.ceil(this.options.connectFirst / this.#load.length)
+    if (count === 0) return
+    this.phase('others connect and leave')
+    await Promise.all(this.#load.map((load, process) => load.order('connect-first', { job: this.#job(process), count })))
+  }
+
   /** Connects all clients and creates the groups; resolves with how the connecting went. */
   async connect(): Promise<Partial<Figures>> {
     this.phase('connecting')
@@ -95,7 +103,10 @@ export class Stage {
     this.progress.phase(name)
   }
 
-  all<Name extends Exclude<OrderName, 'connect'>>(order: Name, give: Orders[Name]['give']): Promise<Orders[Name]['get'][]> {
+  all<Name extends Exclude<OrderName, 'connect' | 'connect-first'>>(
+    order: Name,
+    give: Orders[Name]['give'],
+  ): Promise<Orders[Name]['get'][]> {
     return Promise.all(this.#load.map((load) => load.order(order, give)))
   }
 

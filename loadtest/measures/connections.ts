@@ -9,6 +9,7 @@ const settleSeconds = 2
 
 export async function measureConnections(stage: Stage): Promise<Figures> {
   const { options, broker } = stage
+  await stage.connectFirst()
   const [before, nodesBefore] = [await readStatsOf(broker.pids()), await readStatsOf(broker.pids('nodes'))]
   const connecting = await stage.connect()
   const connected = await readStatsOf(broker.pids())
