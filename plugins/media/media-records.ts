@@ -1,7 +1,8 @@
 /**
  * What the store keeps of media, the only file that knows these keys:
  *  - `media-objects/{id}`: an object that was uploaded.
- *  - `media-unsettled/{id}/{hash}`: bytes that are there, or about to be, and that nobody has been seen to refer to.
+ *  - `media-unsettled/{id}/{hash}/{time}`: bytes that are there, or about to be, and that nobody has been seen to refer to. By time, so that
+ *    who has judged an earlier one does not take away what was added meanwhile.
  *  - `media-refs/{id}/{conv}/{digest}`: a message that refers to an object, written before the message. The message may have been refused;
  *    the log says.
  *  - `media-recalls/{conv}/{seq}/{from}`: the last recall of such a message that this user sent; written before it, like a ref.
@@ -43,6 +44,11 @@ export interface Unsettled extends ObjectName {
   ts: number
 }
 
+/** One that was read. */
+export interface KeptUnsettled extends Unsettled {
+  key: string
+}
+
 export interface Usage {
   /** Of the calendar, UTC. */
   day: string
@@ -50,7 +56,8 @@ export interface Usage {
 }
 
 const objectKey = (id: string): string => `media-objects/${id}`
-const unsettledKey = ({ id, sha256 }: ObjectName): string => `media-unsettled/${id}/${sha256}`
+const unsettledPrefix = 'media-unsettled/'
+const unsettledKey = ({ id, sha256, ts }: Unsettled): string => `${unsettledPrefix}${id}/${sha256}/${ts}`
 const digestOf = (from: string, id: string): string => createHash('sha256').update(`${from}\0${id}`).digest('hex').slice(0, 32)
 const refKey = (object: string, { conv, from, id }: MediaRef): string => `media-refs/${object}/${conv}/${digestOf(from, id)}`
 const recallsKey = (conv: ConversationId, seq: number): string => `media-recalls/${conv}/${seq}/`
@@ -86,12 +93,14 @@ export class MediaRecords {
     return this.records.put(unsettledKey(unsettled), encode(unsettled))
   }
 
-  removeUnsettled(name: ObjectName): Promise<void> {
-    return this.records.remove(unsettledKey(name))
+  removeUnsettled({ key }: KeptUnsettled): Promise<void> {
+    return this.records.remove(key)
   }
 
-  unsettled(): AsyncIterable<Unsettled> {
-    return this.#rows('media-unsettled/')
+  async *unsettled(): AsyncIterable<KeptUnsettled> {
+    for await (const { key, value } of this.records.entries(unsettledPrefix)) {
+      yield { ...(JSON.parse(value.toString()) as Unsettled), key }
+    }
   }
 
   putRef(object: string, ref: MediaRef): Promise<void> {

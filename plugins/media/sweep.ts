@@ -6,7 +6,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Logger } from '../../broker/logger.js'
 import { useAsAvatar } from './avatar-objects.js'
-import type { MediaObject, Unsettled } from './media-records.js'
+import type { KeptUnsettled, MediaObject } from './media-records.js'
 import type { MediaWorld } from './media-world.js'
 
 const roundMs = 3_600_000
@@ -50,7 +50,7 @@ export class Sweep {
     }
   }
 
-  async #settle(unsettled: Unsettled, nowTs: number): Promise<void> {
+  async #settle(unsettled: KeptUnsettled, nowTs: number): Promise<void> {
     const { records } = this.#world
     const object = await records.object(unsettled.id)
     if (object?.sha256 !== unsettled.sha256) return this.#remove(unsettled)
@@ -68,7 +68,7 @@ export class Sweep {
     }
   }
 
-  async #remove(unsettled: Unsettled): Promise<void> {
+  async #remove(unsettled: KeptUnsettled): Promise<void> {
     await this.#world.objects?.remove(unsettled)
     await this.#world.records.removeUnsettled(unsettled)
   }
