@@ -64,7 +64,7 @@ export function addRoutes(app: FastifyInstance, { routes, slowMs, identify }: Ro
     scope.removeAllContentTypeParsers()
     scope.addContentTypeParser('*', (_request, _body, done) => done(null))
     for (const { method, path, handle } of routes) {
-      scope.route<{ Params: Record<string, string>; Querystring: Record<string, string | undefined> }>({
+      scope.route<{ Params: Record<string, string>; Querystring: Record<string, string | string[] | undefined> }>({
         method,
         url: path,
         exposeHeadRoute: false,
@@ -74,7 +74,7 @@ export function addRoutes(app: FastifyInstance, { routes, slowMs, identify }: Ro
           try {
             const { status, headers, body } = await handle({
               params: request.params,
-              query: request.query,
+              query: onceEach(request.query),
               headers: request.headers,
               body: raw,
               identify: () => identify(request),
@@ -89,6 +89,11 @@ export function addRoutes(app: FastifyInstance, { routes, slowMs, identify }: Ro
       })
     }
   })
+}
+
+/** Of a name that is given several times the first counts. */
+function onceEach(query: Record<string, string | string[] | undefined>): Record<string, string | undefined> {
+  return Object.fromEntries(Object.entries(query).map(([name, value]) => [name, Array.isArray(value) ? value[0] : value]))
 }
 
 /** Cuts off a body that stands still, and a reader of the answer that does. */

@@ -67,7 +67,11 @@ export function createHttp(world: HttpWorld): FastifyInstance {
   // It knows no exception, and an upload may take longer: see boundBody.
   app.server.requestTimeout = 0
   app.server.maxConnections = world.config.connectionsMax
-  app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => sendRefusal(reply, toRefusal(error, world.logger)))
+  app.setErrorHandler((error: Error & { statusCode?: number }, { raw }, reply) => {
+    // Nobody is there to be answered, and it is no fault of the server.
+    if (raw.destroyed && !raw.complete) return reply.hijack()
+    return sendRefusal(reply, toRefusal(error, world.logger))
+  })
   app.setNotFoundHandler((request, reply) =>
     sendRefusal(reply, refuse('not_found', `there is nothing at ${request.method} ${request.url.split('?')[0]}`)),
   )

@@ -6,7 +6,7 @@
 import { type Refusal, refuse } from '../../broker/errors.js'
 import type { MessageDraft, PrepareMessage } from '../../broker/plugin.js'
 import { essenceOf, isOfKind, type MediaKind } from './media-types.js'
-import { bytesMaxOf, idOfUrl, type MediaWorld } from './media-world.js'
+import { bytesMaxOf, idOfUrl, type MediaWorld, notThere } from './media-world.js'
 import { objectsNamedIn } from './named-objects.js'
 import { unsettle } from './unsettle.js'
 
@@ -78,7 +78,7 @@ export class Attachments {
   async #judge(user: string, id: string, kind: MediaKind, said?: MediaBody): Promise<Refusal | undefined> {
     const { config, records, access } = this.#world
     const object = await records.object(id)
-    if (object === undefined) return refuse('not_found', `there is no object ${id}, or its upload is not done`)
+    if (object === undefined) return notThere(id)
     if (object.doomedTs !== undefined) return refuse('not_found', `the object ${id} was never sent and is being removed: upload it again`)
     if (!(await access.mayRead(user, object))) return refuse('forbidden', `you may not see the object ${id}`)
     if (!isOfKind(object.mime, kind)) return refuse('invalid', `the object is ${object.mime}, which is no ${kind}`)

@@ -3,7 +3,7 @@ import { type Refusal, refuse } from '../../broker/errors.js'
 import { type Address, groupOf, isGroup } from '../../broker/topics.js'
 import type { MediaObject } from './media-records.js'
 import { isOfKind } from './media-types.js'
-import { bytesMaxOf, idOfUrl, type MediaWorld } from './media-world.js'
+import { bytesMaxOf, idOfUrl, type MediaWorld, notThere } from './media-world.js'
 import { unsettle } from './unsettle.js'
 
 export async function prepareAvatar(world: MediaWorld, by: string, of: Address, url: string): Promise<Refusal | undefined> {
@@ -11,8 +11,7 @@ export async function prepareAvatar(world: MediaWorld, by: string, of: Address, 
   const id = url === '' ? undefined : idOfUrl(config, url)
   if (id !== undefined) {
     const object = await records.object(id)
-    if (object === undefined || object.doomedTs !== undefined)
-      return refuse('not_found', `there is no object ${id}, or its upload is not done`)
+    if (object === undefined || object.doomedTs !== undefined) return notThere(id)
     if (object.user !== by) return refuse('forbidden', 'avatar_url: it names what somebody else has uploaded')
     if (!isOfKind(object.mime, 'image')) return refuse('invalid', `avatar_url: the object is ${object.mime}, which is no image`)
     if (object.size > bytesMaxOf(config, 'image')) return refuse('too_large', `an image has at most ${bytesMaxOf(config, 'image')} bytes`)

@@ -87,13 +87,16 @@ export class Downloads {
   }
 }
 
+/** Half of a surrogate pair has no UTF-8. */
+const wellFormed = (text: string): string => Buffer.from(text).toString()
+
 /** Whatever a file is, it cannot act in the name of this origin. */
 function headersOf({ mime, name }: MediaObject, etag: string): Record<string, string> {
   const isInline = isShown(mime)
   const named =
     name === undefined
       ? ''
-      : `; filename*=UTF-8''${encodeURIComponent(name).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)}`
+      : `; filename*=UTF-8''${encodeURIComponent(wellFormed(name)).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)}`
   return {
     'content-type': isInline ? mime : 'application/octet-stream',
     'content-disposition': `${isInline ? 'inline' : 'attachment'}${named}`,

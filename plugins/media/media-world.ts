@@ -1,6 +1,7 @@
 /** What the parts of media share. */
 import type { Avatars } from '../../broker/avatars.js'
 import type { Config } from '../../broker/config.js'
+import { type Refusal, refuse } from '../../broker/errors.js'
 import type { Store } from '../../broker/store/store.js'
 import type { Grants } from './grants.js'
 import type { Incoming } from './incoming.js'
@@ -34,6 +35,11 @@ export function idOfUrl({ publicUrl }: Config, url: string): string | undefined 
     if (url.startsWith(prefix)) return /^[\w-]{22}$/.test(url.slice(prefix.length)) ? url.slice(prefix.length) : ''
   }
   return undefined
+}
+
+/** `id` as idOfUrl gave it. */
+export function notThere(id: string): Refusal {
+  return refuse('not_found', id === '' ? 'the URL names no object' : `there is no object ${id}, or its upload is not done`)
 }
 
 export const bytesMaxOf = (config: Config, kind: MediaKind): number =>

@@ -38,6 +38,28 @@ t.test('kill -9 in the middle of an upload', { timeout: 60_000 }, async (t) => {
   })
 })
 
+t.test('who breaks an upload off, or asks oddly, is no fault of the server', async (t) => {
+  const server = await startServer(t)
+  const { body } = await server.call('ann', 'media.upload', { mime: 'text/plain', size: 100_000, name: 'half \ud800.txt' })
+  const { upload_url, url } = body as { upload_url: string; url: string }
+  const socket = connect(server.httpPort, '127.0.0.1')
+  socket.write(`PUT ${upload_url} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n${'x'.repeat(50_000)}`)
+  await eventually(() => filesOf(server.dir).some((path) => statSync(path).size > 0))
+  socket.resetAndDestroy()
+  await eventually(() => filesOf(server.dir).length === 0, { what: 'nothing of it stays' })
+  const at = (path: string): string => `http://127.0.0.1:${server.httpPort}${path}`
+  t.equal((await fetch(at(upload_url), { method: 'PUT', body: 'x'.repeat(100_000) })).status, 201)
+  const seen = await fetch(at(url), { headers: { authorization: `Bearer ${await tokenOf('ann')}` } })
+  t.match(seen, { status: 200 })
+  t.equal(seen.headers.get('content-disposition'), "attachment; filename*=UTF-8''half%20%EF%BF%BD.txt")
+  t.equal((await fetch(at(`${url}?view=a&view=b`))).status, 403)
+  t.equal((await fetch(at(`${url}?upload=a&upload=b`), { method: 'PUT', body: 'x' })).status, 403)
+  t.same(
+    server.log.filter(({ level }) => level === 'error'),
+    [],
+  )
+})
+
 t.test('kill -9 when the bucket has the bytes and nobody was told: they go again', { timeout: 60_000 }, async (t) => {
   const bucket = await openBucket(t)
   const { mediaS3Endpoint, mediaS3Bucket, mediaS3Region, mediaS3KeyId, mediaS3Secret } = bucket.settings as Record<string, string>
