@@ -128,7 +128,11 @@ function startOf(pid: number): string {
 function touch(file: string, me: Holder): void {
   if (readHolder(file)?.token !== me.token) return
   const now = new Date()
-  utimesSync(file, now, now)
+  try {
+    utimesSync(file, now, now)
+  } catch {
+    return // A disk that has become read-only: the store tells of it, and can still be read.
+  }
 }
 
 function inUse(path: string, holder: Holder | undefined): string {
