@@ -64,6 +64,35 @@ export class Api {
     return answer.body
   }
 
+  /** The bytes to a URL that the server gave, on any node; its status, undefined when no answer came. */
+  async put(url: string, bytes: Buffer): Promise<number | undefined> {
+    return (await this.#fetch(url, { method: 'PUT', body: bytes }))?.status
+  }
+
+  /** Asked again while it cannot be had now. */
+  async get(user: string, url: string): Promise<{ status: number; bytes: Buffer } | undefined> {
+    const headers = { authorization: `Bearer ${await this.token(user, keptSecondsMin * 6)}` }
+    for (const deadlineMs = performance.now() + patienceMs; ; ) {
+      const answer = await this.#fetch(url, { headers })
+      if ((answer?.status ?? 503) < 500 || performance.now() > deadlineMs) return answer
+      await delay(retryMs)
+    }
+  }
+
+  async #fetch(url: string, init: RequestInit): Promise<{ status: number; bytes: Buffer } | undefined> {
+    const node = this.node()
+    if (node === undefined) return undefined
+    const { pathname, search } = new URL(url, 'http://127.0.0.1')
+    try {
+      const signal = AbortSignal.timeout(callMsMax)
+      const response = await fetch(`http://127.0.0.1:${node.httpPort}${pathname}${search}`, { ...init, signal })
+      return { status: response.status, bytes: Buffer.from(await response.arrayBuffer()) }
+    } catch (error) {
+      if (error instanceof TypeError || (error as Error).name === 'TimeoutError') return undefined
+      throw error
+    }
+  }
+
   async addUsers(users: readonly string[]): Promise<void> {
     const { secret } = this.#deployment
     const token = await mintToken({ secret, user: '', expiresInSeconds: keptSecondsMin, scope: 'admin' })

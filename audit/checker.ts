@@ -4,6 +4,7 @@
  */
 import { checkConnections, checkSessions, sessionsOf } from './checks/delivery.js'
 import { checkLog, checkSenderOrder, checkSends } from './checks/log.js'
+import { checkMedia } from './checks/media.js'
 import { checkWatches } from './checks/presence.js'
 import { checkReads } from './checks/reads.js'
 import { checkRules } from './checks/rules.js'
@@ -29,6 +30,7 @@ export function check(history: History): Verdict {
     checkConnections(history, world, report)
     checkSessions(history, world, report)
     checkReads(history, world, report)
+    checkMedia(history, world, report)
     checkRules(history, world, report)
     checkStatus(history, world, report)
     checkWatches(history, world, report)

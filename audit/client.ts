@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Address, addressOf, type ConversationId, conversationOf } from '../broker/topics.js'
-import type { Act } from './history.js'
+import type { Act, EventOf } from './history.js'
 import { type Connection, directOf, newConnection, seqOf } from './link.js'
 import * as packets from './packets.js'
 import { openPipe, type Transport } from './pipe.js'
@@ -152,7 +152,7 @@ export class VirtualClient {
   /** Sends a text message; with `id` as JSON, otherwise as plain text. `bytes` dots follow the name. */
   send(address: Address, name: string, id: string | undefined, bytes: number): void {
     const body = `${name} ${'.'.repeat(bytes)}`
-    this.#offer(address, name, id, id === undefined ? body : JSON.stringify({ id, body }), bytes)
+    this.offer(address, id === undefined ? body : JSON.stringify({ id, body }), { id: id ?? null, name, bytes })
   }
 
   /** Recalls, edits or reacts to the last message of somebody else or the last own one; false when there is none yet. */
@@ -161,19 +161,20 @@ export class VirtualClient {
     if (place === undefined) return false
     const { conv, seq } = place
     const more = { recall: {}, edit: { body: `${id} edited` }, reaction: { emoji: '👍', on: true } }[type]
-    this.#offer(addressOf(conv, this.options.user), id, id, JSON.stringify({ id, type, body: { seq, ...more } }), 0, { type, seq })
+    const payload = JSON.stringify({ id, type, body: { seq, ...more } })
+    this.offer(addressOf(conv, this.options.user), payload, { id, name: id, bytes: 0, act: { type, seq } })
     return true
   }
 
-  #offer(address: Address, name: string, id: string | undefined, payload: string, bytes: number, act?: Act): void {
+  /** Sends what stands in the payload, as soon as it can. */
+  offer(address: Address, payload: string, what: Pick<EventOf<'send'>, 'id' | 'name' | 'bytes' | 'act' | 'file'>): void {
     const { recorder } = this.#world
     const conv = conversationOf(address, this.options.user)
     if (conv === undefined) throw new Error(`${address} is not an address`)
     const number = recorder.nextSend()
-    const what = { id: id ?? null, name, bytes, ...(act === undefined ? {} : { act }) }
     recorder.write({ event: 'send', send: number, client: this.#number, conv, ...what, at: recorder.tick() })
-    if (id !== undefined) this.#unanswered.set(`${address} ${id}`, number)
-    this.#waiting.push({ number, topic: `${address}/msg`, payload, packetId: 0, hasId: id !== undefined })
+    if (what.id !== null) this.#unanswered.set(`${address} ${what.id}`, number)
+    this.#waiting.push({ number, topic: `${address}/msg`, payload, packetId: 0, hasId: what.id !== null })
     this.#sendWaiting()
   }
 

@@ -59,7 +59,11 @@ export async function createCluster(options: ClusterOptions): Promise<(events: D
       nodes,
       secret,
       backing: { redis, store, gateOf },
-      cannot: (kind) => (kind === 'disk' ? 'it is for one node on the embedded store' : undefined),
+      cannot: (kind) => {
+        if (kind === 'disk') return 'it is for one node on the embedded store'
+        const bucket = { ...process.env, ...settings }.PARLEY_MEDIA_S3_ENDPOINT ?? ''
+        return kind === 'media' && bucket === '' ? 'the nodes share no place for media: PARLEY_MEDIA_S3_ENDPOINT is not set' : undefined
+      },
       fillDisk: () => undefined,
       freeDisk: () => undefined,
       filtersOf: ({ friends }) => ['g/+/typing', ...friends.slice(0, watchedMax).map((friend) => `u/${friend}/presence`)],

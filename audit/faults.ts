@@ -41,6 +41,7 @@ export const kinds = {
   members: { scope: 'client', weight: 12, meaning: 'members are added, removed, or leave' },
   mute: { scope: 'client', weight: 2, meaning: 'a member of a group is muted for a while' },
   people: { scope: 'client', weight: 4, meaning: 'a user blocks a friend for a while, or two become friends' },
+  media: { scope: 'client', weight: 4, meaning: 'somebody uploads a file and sends it' },
   token: { scope: 'steady', weight: 0, meaning: 'one client in fifteen has tokens that last seconds' },
   fuzz: { scope: 'steady', weight: 0, meaning: 'malformed packets over TCP and WebSocket beside the chat' },
 } as const satisfies Record<string, Kind>

@@ -70,6 +70,8 @@ export type Event =
       at: number
       /** What it does to which message, when it is no message itself; its name is its id then. */
       act?: Act
+      /** URL of the object that it names, when it is a file; its name is its id then. */
+      file?: string
     }
   | { event: 'puback'; send: number; ms: number }
   | { event: 'ack'; send: number; seq: number; ts: number; dup: boolean; at: number }
@@ -108,6 +110,8 @@ export type Event =
   | { event: 'presence'; connection: number; user: string; status: 'online' | 'offline'; ms: number }
   /** A block that was asked for, or its end; `isDone` as with members, `doneAt` when the answer came. */
   | { event: 'block'; user: string; peer: string; isOn: boolean; at: number; doneAt: number; isDone?: boolean }
+  /** What a user gets of the object that a message names, in the end; `isWhole`: the bytes are those that were uploaded. */
+  | { event: 'looked'; user: string; conv: ConversationId; seq: number; status: number; isWhole: boolean }
   /** The conversation list of a user in the end. */
   | { event: 'list'; user: string; rows: ListRow[] }
   | { event: 'fault'; kind: string; ms: number; what: string }
@@ -137,6 +141,7 @@ export interface SendRecord {
   bytes: number
   at: number
   act: Act | undefined
+  file: string | undefined
   isPubacked: boolean
   acks: { seq: number; ts: number; dup: boolean; at: number }[]
   refusals: string[]
@@ -188,6 +193,7 @@ export interface History {
   watches: Told<'watch'>[]
   presences: Told<'presence'>[]
   blocks: EventOf<'block'>[]
+  looks: EventOf<'looked'>[]
   lists: EventOf<'list'>[]
   faults: EventOf<'fault'>[]
   outages: EventOf<'outage'>[]
@@ -230,6 +236,7 @@ export class HistoryBuilder {
     watches: [],
     presences: [],
     blocks: [],
+    looks: [],
     lists: [],
     faults: [],
     outages: [],
@@ -287,6 +294,7 @@ export class HistoryBuilder {
     else if (event.event === 'typed') rest.typed.push({ user: this.#client(event.client).user, conv: event.conv, at: event.at })
     else if (event.event === 'block') rest.blocks.push(event)
     else if (event.event === 'outage') rest.outages.push(event)
+    else if (event.event === 'looked') rest.looks.push(event)
     else if (event.event === 'list') rest.lists.push(event)
     else if (event.event === 'changed') rest.changed.push(event)
     else if (event.event === 'members') rest.members.push(event)
@@ -327,9 +335,9 @@ export class HistoryBuilder {
     return { user: this.#client(client).user, conv, seq, at, isPubacked: false }
   }
 
-  #sendOf({ client, conv, id, name, bytes, at, act }: EventOf<'send'>): SendRecord {
+  #sendOf({ client, conv, id, name, bytes, at, act, file }: EventOf<'send'>): SendRecord {
     const { user, device } = this.#client(client)
-    return { user, device, conv, id: id ?? undefined, name, bytes, at, act, isPubacked: false, acks: [], refusals: [] }
+    return { user, device, conv, id: id ?? undefined, name, bytes, at, act, file, isPubacked: false, acks: [], refusals: [] }
   }
 
   #message({ conv, seq, raw }: EventOf<'message'>): void {

@@ -11,6 +11,7 @@ import { VirtualClient as Client } from './client.js'
 import type { Deployment } from './deployment.js'
 import type { FaultKind, PlannedFault } from './faults.js'
 import { clusterActs } from './inflict-cluster.js'
+import { Files } from './media.js'
 import type { FaultyProxy } from './proxy.js'
 import { createRandom, pick, type Random } from './random.js'
 import type { Harm } from './tcp-link.js'
@@ -39,6 +40,7 @@ export class Inflictor {
   readonly done = new Map<FaultKind, number>()
   readonly #world: InflictWorld
   readonly #changes: Changes
+  readonly #files: Files
   /** The last server fault: one after the other. */
   #servers: Promise<unknown> = Promise.resolve()
   #isServerInTrouble = false
@@ -48,6 +50,7 @@ export class Inflictor {
 
   constructor(world: InflictWorld) {
     this.#world = world
+    this.#files = new Files(world.api, world.cast, world.clients)
     this.#changes = new Changes({ api: world.api, cast: world.cast, recorder: world.clientWorld.recorder })
   }
 
@@ -74,6 +77,7 @@ export class Inflictor {
     for (const twin of this.#twins) twin.stop()
     await this.#servers
     await this.#changes.heal()
+    await this.#files.settled()
     const { proxy, clients, deployment } = this.#world
     // Whoever has ended by itself shall show what is left.
     for (const node of deployment.nodes) if (!node.isUp && this.#trouble === '') await node.start().catch(this.#note)
@@ -159,6 +163,7 @@ export class Inflictor {
     members: (random) => this.#changes.members(random),
     mute: (random) => this.#lasts(this.#changes.mute(random), random),
     people: (random) => this.#lasts(this.#changes.people(random), random),
+    media: (random) => this.#files.share(random),
   }
 
   #clusterAction(kind: FaultKind): ((random: Random) => string | undefined) | undefined {

@@ -7,11 +7,14 @@ import { type Address, addressOf, type ConversationId, conversationOf, groupConv
 import type { Api } from './api.js'
 import type { Cast } from './cast.js'
 import type { ListRow, Run } from './history.js'
+import { fileIn, lookAt, type NamedFile } from './media.js'
 import { joinRun, type Recorder } from './recorder.js'
 
 export interface ReadWorld {
   api: Api
   recorder: Recorder
+  /** Messages that name a file are put into it, by place. */
+  files?: Map<string, NamedFile>
 }
 
 type Message = { seq: number } & Record<string, unknown>
@@ -24,7 +27,9 @@ const tail = 20
 const pagesMax = 10_000
 
 /** Resolves with what a server could not do, or ''; throws when it does not answer. */
-export async function readBack(world: ReadWorld & { cast: Cast }, done: (share: number) => void): Promise<string> {
+export async function readBack(stage: ReadWorld & { cast: Cast }, done: (share: number) => void): Promise<string> {
+  const files = new Map<string, NamedFile>()
+  const world = { ...stage, files }
   const { cast } = world
   const complaints: string[] = []
   const jobs: (() => Promise<void>)[] = []
@@ -40,6 +45,7 @@ export async function readBack(world: ReadWorld & { cast: Cast }, done: (share: 
   for (const user of everything) jobs.push(async () => void complaints.push(...(await readSync(world, user))))
   for (const user of cast.users) jobs.push(() => readList(world, user))
   await inParallel(jobs, done)
+  await lookAt(world, [...files.values()], (looks) => inParallel(looks, done))
   return complaints[0] ?? ''
 }
 
@@ -70,7 +76,7 @@ export async function peek({ api, recorder }: ReadWorld, user: string, address: 
 }
 
 /** Nothing is recorded when the server does not let the user; a negative `after` counts from the end. */
-async function readHistory({ api, recorder }: ReadWorld, user: string, address: Address, after: number): Promise<void> {
+async function readHistory({ api, recorder, files }: ReadWorld, user: string, address: Address, after: number): Promise<void> {
   const conv = conversationOf(address, user) ?? address
   const runs: Run[] = []
   let from = after + 1
@@ -82,7 +88,11 @@ async function readHistory({ api, recorder }: ReadWorld, user: string, address: 
     if (answer?.status !== 200) throw new Error(`history of ${address} for ${user} was answered by ${JSON.stringify(answer ?? 'nothing')}`)
     const { messages, head: last } = answer.body as { messages: Message[]; head: number }
     head = last
-    for (const message of messages) note(recorder, conv, message, user, runs)
+    for (const message of messages) {
+      note(recorder, conv, message, user, runs)
+      const file = fileIn(conv, message)
+      if (file !== undefined) files?.set(`${conv} ${file.seq}`, file)
+    }
     if (at < 0) from = messages[0]?.seq ?? 1
     if (messages.length === 0 || (messages.at(-1)?.seq ?? 0) >= head) break
     at = messages.at(-1)?.seq ?? 0

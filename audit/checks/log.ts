@@ -38,6 +38,9 @@ function checkOrigin(conv: ConversationId, entry: Entry, world: World, report: R
   if (send.act !== undefined) {
     if (type !== send.act.type || (body as { seq: number }).seq !== send.act.seq)
       report('changed', `${conv} ${seq} is a ${type} of ${(body as { seq: number }).seq}; sent was a ${send.act.type} of ${send.act.seq}`)
+  } else if (send.file !== undefined) {
+    const { url } = body as { url?: string }
+    if (type !== 'file' || url !== send.file) report('changed', `${conv} ${seq} is a ${type} of ${url}; sent was a file at ${send.file}`)
   } else if (String(body).length !== send.name.length + 1 + send.bytes) report('changed', `${conv} ${seq} has another length than was sent`)
   if (!world.mayRead(conv, from, seq)) report('leaked', `${conv} ${seq} was written by ${from}, who was not in it`)
 }
