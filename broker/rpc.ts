@@ -59,14 +59,11 @@ export function createRpcRoute(plugins: PluginHost, metrics: Metrics): RouteHand
     const underWay = pending.get(key) ?? 0
     if (underWay >= pendingMax) return answer(publish, parsed.id, refuse('busy', `${pendingMax} calls of this session are under way`))
     pending.set(key, underWay + 1)
-    plugins.call(publish.id, caller, parsed.params).then(
-      (result) => {
-        const left = (pending.get(key) ?? 1) - 1
-        if (left === 0) pending.delete(key)
-        else pending.set(key, left)
-        answer(publish, parsed.id, result)
-      },
-      () => answer(publish, parsed.id, refuse('internal', 'a fault of the server')),
-    )
+    void plugins.call(publish.id, caller, parsed.params).then((result) => {
+      const left = (pending.get(key) ?? 1) - 1
+      if (left === 0) pending.delete(key)
+      else pending.set(key, left)
+      answer(publish, parsed.id, result)
+    })
   }
 }

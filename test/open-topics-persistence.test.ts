@@ -99,6 +99,30 @@ t.test('more retained topics than the limit are not kept, those that exist are r
   await persistence.destroy()
 })
 
+t.test('retained messages take so many bytes and no more, also after a restart', async (t) => {
+  const { openTopics: store } = await newStore(t)
+  const limits = { retainedBytesMax: 3_000 }
+  const of = (topic: string, bytes: number): OpenPacket => packet(1, { topic, payload: Buffer.alloc(bytes, 'x') })
+  const kept = async (persistence: OpenTopicsPersistence): Promise<string[]> =>
+    (await list(persistence.createRetainedStream('#'))).map(({ topic, payload }) => `${topic} ${payload?.length}`).sort()
+  const before = await start(store, limits)
+  for (const topic of ['a', 'b', 'c']) await before.storeRetained(of(topic, 1_200))
+  t.same(await kept(before), ['a 1200', 'b 1200'])
+  await before.storeRetained(of('a', 1_500))
+  t.same(await kept(before), ['a 1500', 'b 1200'])
+  await before.storeRetained(of('b', 2_000))
+  t.same(await kept(before), ['a 1500'], 'what is not retained is not shown as it was before')
+  await before.storeRetained(of('c', 1_000))
+  await before.destroy()
+  const after = await start(store, limits)
+  await after.storeRetained(of('d', 1_000))
+  t.same(await kept(after), ['a 1500', 'c 1000'])
+  await after.storeRetained(packet(2, { topic: 'a', payload: '' }))
+  await after.storeRetained(of('d', 1_000))
+  t.same(await kept(after), ['c 1000', 'd 1000'])
+  await after.destroy()
+})
+
 t.test('only granted subscriptions are stored, and they survive', async (t) => {
   const { openTopics: store } = await newStore(t)
   const granted = new WeakSet<object>()

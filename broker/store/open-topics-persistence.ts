@@ -9,7 +9,7 @@ import { Readable } from 'node:stream'
 import MemoryPersistence from 'aedes-persistence/asyncPersistence.js'
 import type { Logger } from '../logger.js'
 import { OfflineQueues, type QueueLimits } from './offline-queues.js'
-import { decodePacket, encodePacket, type OpenPacket, withKeptPayload } from './open-packet.js'
+import { decodePacket, encodePacket, type OpenPacket, packetBytes, withKeptPayload } from './open-packet.js'
 import type { KeyValueStore } from './store.js'
 import { WriteBehind } from './write-behind.js'
 
@@ -40,6 +40,8 @@ export interface OpenTopicsOptions extends OpenTopicsGuards {
   store: KeyValueStore
   logger?: Logger
   retainedMax?: number
+  /** Of all retained messages: they are kept in memory. */
+  retainedBytesMax?: number
   /** Per session. */
   queuedPacketsMax?: number
   /** Per session. */
@@ -56,6 +58,7 @@ export interface OpenClient {
 }
 
 const retainedMaxDefault = 100_000
+const retainedBytesMaxDefault = 64 * 1024 * 1024
 const queuedPacketsMaxDefault = 1_000
 const queuedBytesMaxDefault = 4 * 1024 * 1024
 /** Longer names are replaced by a digest; the value holds the name. */
@@ -74,7 +77,9 @@ export class OpenTopicsPersistence extends MemoryPersistence implements OpenTopi
   readonly #options: OpenTopicsOptions
   readonly #saved: WriteBehind
   readonly #queues: OfflineQueues
-  readonly #retained = new Set<string>()
+  /** Bytes by topic. */
+  readonly #retained = new Map<string, number>()
+  #retainedBytes = 0
   /** Sessions with subscriptions. */
   readonly #subscribed = new Set<string>()
   #isFull = false
@@ -92,7 +97,7 @@ export class OpenTopicsPersistence extends MemoryPersistence implements OpenTopi
     const { store } = this.#options
     for await (const { value } of store.entries('retained/')) {
       const { packet } = decodePacket(value)
-      this.#retained.add(packet.topic ?? '')
+      this.#noteRetained(packet)
       await super.storeRetained(packet)
     }
     for await (const { value } of store.entries('subscriptions/')) {
@@ -107,21 +112,45 @@ export class OpenTopicsPersistence extends MemoryPersistence implements OpenTopi
     await super.setup(broker)
   }
 
-  /** A new topic beyond the limit is not retained [MQTT-3.3.1.3: the server may discard]; one that exists is replaced. */
+  /** What has no room is not retained [MQTT-3.3.1.3: the server may discard]; what its topic had before is old, and goes. */
   override async storeRetained(packet: OpenPacket): Promise<void> {
     const { topic = '', payload = '' } = packet
-    if (payload.length === 0) {
-      if (this.#retained.delete(topic)) this.#saved.remove(retainedKey(topic))
-    } else if (!this.#retained.has(topic) && this.#retained.size >= (this.#options.retainedMax ?? retainedMaxDefault)) {
-      if (!this.#isFull) this.#options.logger?.warn({ topic, retained: this.#retained.size }, 'no room for more retained messages')
+    if (payload.length > 0 && !this.#hasRoom(packet)) {
+      if (!this.#isFull)
+        this.#options.logger?.warn(
+          { topic, retained: this.#retained.size, bytes: this.#retainedBytes },
+          'no room for more retained messages',
+        )
       this.#isFull = true
+      if (this.#retained.has(topic)) await this.#removeRetained(packet)
       return
-    } else {
-      this.#retained.add(topic)
-      this.#saved.put(retainedKey(topic), encodePacket(packet))
     }
     this.#isFull = false
+    if (payload.length === 0) return this.#removeRetained(packet)
+    this.#noteRetained(packet)
+    this.#saved.put(retainedKey(topic), encodePacket(packet))
     await super.storeRetained(withKeptPayload(packet))
+  }
+
+  #hasRoom(packet: OpenPacket): boolean {
+    const { retainedMax = retainedMaxDefault, retainedBytesMax = retainedBytesMaxDefault } = this.#options
+    const before = this.#retained.get(packet.topic ?? '')
+    const bytes = this.#retainedBytes - (before ?? 0) + packetBytes(packet)
+    return bytes <= retainedBytesMax && (before !== undefined || this.#retained.size < retainedMax)
+  }
+
+  #noteRetained(packet: OpenPacket): void {
+    const { topic = '' } = packet
+    const bytes = packetBytes(packet)
+    this.#retainedBytes += bytes - (this.#retained.get(topic) ?? 0)
+    this.#retained.set(topic, bytes)
+  }
+
+  async #removeRetained(packet: OpenPacket): Promise<void> {
+    const { topic = '' } = packet
+    this.#retainedBytes -= this.#retained.get(topic) ?? 0
+    if (this.#retained.delete(topic)) this.#saved.remove(retainedKey(topic))
+    await super.storeRetained({ ...packet, payload: Buffer.alloc(0) })
   }
 
   override async incomingStorePacket(client: OpenClient, packet: OpenPacket): Promise<void> {
