@@ -16,6 +16,8 @@ export interface MoveWorld {
   /** Of the old server, with what is new for the cluster. */
   config: Config
   source: Store
+  /** Told now and then what is done. */
+  progress(line: string): void
   print(line: string): void
 }
 
@@ -38,7 +40,7 @@ export async function migrate({ config, mongodbUrl, moves, print }: Migration): 
   const source = await createLmdbStore({ dir: dataDir })
   try {
     // First: a copy that is whole has everything.
-    for (const move of moves) await move({ config, source, print: throttled(print) })
+    for (const move of moves) await move({ config, source, progress: throttled(print), print })
     const target = await createMongodbStore(mongodbUrl)
     try {
       report(await copyStore({ source, target, progress: throttled(print) }), print)

@@ -19,7 +19,7 @@ const atOnce = 4
 const namedMax = 20
 
 /** Throws an OperatorError unless all are there in the end. */
-export const moveMedia: Move = async ({ config, source, print }) => {
+export const moveMedia: Move = async ({ config, source, progress, print }) => {
   const objects = new MediaRecords(source.records).objects()
   const first = await objects.next()
   if (first.done === true) return
@@ -35,7 +35,7 @@ export const moveMedia: Move = async ({ config, source, print }) => {
   const move = async (object: MediaObject): Promise<void> => {
     const fault = await moved(object, dir, bucket)
     if (fault !== undefined) missing.push(`${object.id} of ${object.user}: ${fault}`)
-    print(`${++count} objects are in the bucket`)
+    progress(`${++count} objects were looked at`)
   }
   // Each takes the next one from the same generator.
   const worker = async (): Promise<void> => {
@@ -48,7 +48,7 @@ export const moveMedia: Move = async ({ config, source, print }) => {
     if (!(error instanceof StoreUnavailable)) throw error
     throw new OperatorError(`${error.message}. Run the same command again: it goes on where it was`, { cause: error })
   }
-  if (missing.length === 0) return
+  if (missing.length === 0) return print(`All media are in the bucket: ${count} objects.`)
   const more = missing.length > namedMax ? [`and ${missing.length - namedMax} more`] : []
   throw new OperatorError(
     [`${missing.length} of ${count} objects cannot be moved (--no-media leaves all behind):`, ...missing.slice(0, namedMax), ...more].join(
