@@ -38,6 +38,8 @@ export async function connectRedis({ url, logger, name }: RedisConnectOptions): 
   const faults = watch(redis, logger, name)
   try {
     await within(connectMs, redis.connect())
+    // A link to a master is made with its first command, which later ones may overtake.
+    if (redis instanceof Cluster) await Promise.allSettled(redis.nodes('master').map((link) => link.ping()))
   } catch (error) {
     redis.disconnect()
     const hosts = address.hosts.map(({ host, port }) => `${host}:${port}`).join(', ')

@@ -86,11 +86,14 @@ export class RedisDeviceRegistry implements DeviceRegistry {
     }
     registry.#timer = setInterval(() => void registry.#beat(), beatMs).unref()
     // A server that took over, or started again, may have lost the last of what was written.
-    redis.on('ready', () => {
+    const doubt = (): void => {
       registry.#nodes.doubt()
       registry.#claimAll()
       void registry.#beat()
-    })
+    }
+    redis.on('ready', doubt)
+    // Of a Redis Cluster one server goes, and its replica takes over, while the connection stays.
+    redis.on('-node', doubt)
     return registry
   }
 

@@ -1,8 +1,15 @@
 /**
  * A subscription that outlives its connection. ioredis subscribes anew by itself, but what it has asked for and not been granted when the
- * next connection breaks it forgets, and the rejection, which nobody handles, ends the process.
+ * next connection breaks it forgets, and the rejection, which nobody handles, ends the process. On a Redis Cluster it listens on a link of its own to
+ * one of the nodes: that is made anew without a word, stays silent when subscribing fails then, and is not asked whether it lives.
  */
+import { Cluster } from 'ioredis'
+import { within } from '../within.js'
 import type { RedisConnection } from './connect.js'
+
+/** How often the link of a cluster is asked, and within what it has to answer. */
+const askMs = 2_500
+const answerMs = 2_000
 
 /** Rejects when it cannot be subscribed to now. `again` is called whenever messages may have been missed, after it has been subscribed to anew. */
 export async function keepSubscribed(redis: RedisConnection, channel: string, again: () => void = ignore): Promise<void> {
@@ -11,6 +18,28 @@ export async function keepSubscribed(redis: RedisConnection, channel: string, ag
     // Nothing is heard on a link on which that fails: it is made anew.
     redis.subscribe(channel).then(again, () => redis.disconnect(true))
   })
+  if (redis instanceof Cluster) askLink(redis, channel, again)
 }
+
+function askLink(redis: Cluster, channel: string, again: () => void): void {
+  let link = linkOf(redis)
+  const ask = async (): Promise<void> => {
+    if (redis.status !== 'ready') return
+    try {
+      // Of what is subscribed to already this is a question only.
+      await within(answerMs, redis.subscribe(channel))
+    } catch {
+      return redis.disconnect(true)
+    }
+    const before = link
+    link = linkOf(redis)
+    if (link !== before) again()
+  }
+  const timer = setInterval(() => void ask(), askMs).unref()
+  redis.once('end', () => clearInterval(timer))
+}
+
+/** ioredis does not tell that it has another one. */
+const linkOf = (redis: Cluster): unknown => (redis as unknown as { subscriber: { getInstance(): unknown } }).subscriber.getInstance()
 
 const ignore = (): void => undefined

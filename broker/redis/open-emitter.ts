@@ -10,6 +10,7 @@ import type { Logger } from '../logger.js'
 import { decodePacket, encodePacket, type OpenPacket } from '../store/open-packet.js'
 import type { RedisConnection } from './connect.js'
 import { keepSubscribed } from './keep-subscribed.js'
+import { publishOn } from './one-link.js'
 
 export interface OpenEmitterOptions {
   /** Of this process. */
@@ -42,7 +43,8 @@ export class OpenEmitter {
     this.#options = options
     // Its types know no Redis Cluster; what it calls, a cluster has too.
     const subConn = guarded(options.subscriber, (fault) => this.#heardStrange(fault)) as Redis & object
-    this.#carrier = mqemitterRedis({ subConn, pubConn: options.publisher as Redis & object })
+    const pubConn = inOrder(options.publisher) as Redis & object
+    this.#carrier = mqemitterRedis({ subConn, pubConn })
     const { state } = this.#carrier as unknown as { state: { on(event: 'error', heard: (error: Error) => void): void } }
     // Outages are logged by the connections; without a listener the process would end.
     state.on('error', ({ message }) => options.logger.debug({ fault: message }, 'emitter of the application topics'))
@@ -109,6 +111,10 @@ export class OpenEmitter {
 
 const ignore = (): void => undefined
 
+/** What is published through it arrives in the order in which it was published, on a Redis Cluster too. */
+const inOrder = (connection: RedisConnection): RedisConnection =>
+  withOwn(connection, 'publish', (channel: string, message: Buffer) => publishOn(connection, channel, message))
+
 /** mqemitter-redis throws at what nobody of its kind has published, and out of an event that ends the process. */
 function guarded(connection: RedisConnection, strange: (fault: string) => void): RedisConnection {
   const on = (event: string, listener: (...told: unknown[]) => void): RedisConnection => {
@@ -121,10 +127,15 @@ function guarded(connection: RedisConnection, strange: (fault: string) => void):
     })
     return connection
   }
+  return withOwn(connection, 'on', on)
+}
+
+/** The connection with one method in the place of its own. */
+function withOwn(connection: RedisConnection, name: 'on' | 'publish', method: unknown): RedisConnection {
   return new Proxy(connection, {
-    get(target, name) {
-      if (name === 'on') return on
-      const value: unknown = Reflect.get(target, name, target)
+    get(target, asked) {
+      if (asked === name) return method
+      const value: unknown = Reflect.get(target, asked, target)
       return typeof value === 'function' ? value.bind(target) : value
     },
   })

@@ -8,6 +8,7 @@ import type { Bus, BusHandler } from '../bus.js'
 import type { Logger } from '../logger.js'
 import { connectRedis, type RedisConnection } from './connect.js'
 import { keepSubscribed } from './keep-subscribed.js'
+import { publishOn } from './one-link.js'
 
 export interface RedisBusOptions {
   url: string
@@ -73,7 +74,7 @@ export class RedisBus implements Bus {
     }
     const signed = this.#sign(Buffer.concat([named(this.node), named(kind), message]))
     this.#unsentBytes += signed.length
-    this.#publisher.publish(this.#channel, signed).then(
+    publishOn(this.#publisher, this.#channel, signed).then(
       () => {
         this.#unsentBytes -= signed.length
         if (!this.#hasDropped) return

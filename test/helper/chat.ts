@@ -8,7 +8,7 @@ import { createRandom, newSeed } from '../contract/entries.js'
 import { check, type History } from './checker.js'
 import { eventually } from './eventually.js'
 import { logOf, readAll } from './final-log.js'
-import type { RealCluster } from './real-cluster.js'
+import type { RealNodes } from './real-cluster.js'
 import { newRunName } from './recording-client.js'
 import { StockDevice } from './stock-device.js'
 
@@ -30,7 +30,7 @@ export class Chat {
 
   private constructor(
     readonly t: Test,
-    readonly cluster: RealCluster,
+    readonly cluster: RealNodes,
     keepaliveS: number | undefined,
   ) {
     const seed = newSeed()
@@ -45,7 +45,7 @@ export class Chat {
   }
 
   /** Everybody is connected, and a first message of everybody has been acknowledged. Others than in any other chat. */
-  static async begins(t: Test, cluster: RealCluster, { keepaliveS }: { keepaliveS?: number } = {}): Promise<Chat> {
+  static async begins(t: Test, cluster: RealNodes, { keepaliveS }: { keepaliveS?: number } = {}): Promise<Chat> {
     const chat = new Chat(t, cluster, keepaliveS)
     const everybody = [...chat.devices, chat.#outsider]
     t.teardown(async () => {

@@ -16,41 +16,70 @@ import { findProgram, skipWithout } from './own-service.js'
 import { newPrefix, startRedis, type TestRedis } from './redis.js'
 import { ServerProcess } from './server-process.js'
 
-export interface RealCluster {
+export interface RealNodes {
   readonly nodes: readonly [ServerProcess, ServerProcess, ServerProcess]
-  readonly redis: TestRedis
   /** Absent when it is that of PARLEY_TEST_MONGODB_URL, which is not ours to kill. */
   readonly storeProcess: { kill(): Promise<void>; start(): Promise<void> } | undefined
   /** What the nodes have stored, read past them. */
   readonly store: Store
   /** Where clients connect; which node they get is the front's choice. */
   readonly front: { readonly mqttPort: number; readonly httpPort: number }
+}
+
+export interface RealCluster extends RealNodes {
+  readonly redis: TestRedis
   /** The network between a node and what it stands on. */
   gate(node: ServerProcess, service: 'redis' | 'store'): Gate
 }
 
 /** Undefined after saying why there is none. `settings` are for all nodes. */
 export async function startCluster(t: Test, settings: Record<string, string> = {}): Promise<RealCluster | undefined> {
-  const found = await findStore(t)
   const redis = await startRedis(t)
-  if (found === undefined || redis === undefined) return undefined
+  if (redis === undefined) return undefined
+  const gates: Gate[] = []
+  const redisUrl = async (): Promise<string> => {
+    const gate = await createGate(redis.port)
+    t.teardown(() => gate.close())
+    gates.push(gate)
+    return `redis://127.0.0.1:${gate.port}`
+  }
+  const started = await startNodes(t, redisUrl, settings)
+  if (started === undefined) return undefined
+  const { storeGates, ...cluster } = started
+  return {
+    ...cluster,
+    redis,
+    gate: (node, service) => (service === 'redis' ? gates : storeGates)[cluster.nodes.indexOf(node)] as Gate,
+  }
+}
+
+/** On whatever Redis; `redisUrl` is called for each node. Undefined after saying why there are none. */
+export async function startNodes(
+  t: Test,
+  redisUrl: () => Promise<string>,
+  settings: Record<string, string> = {},
+): Promise<(RealNodes & { storeGates: readonly Gate[]; prefix: string }) | undefined> {
+  const found = await findStore(t)
+  if (found === undefined) return undefined
   const prefix = newPrefix()
-  const gates = new Map<ServerProcess, Record<'redis' | 'store', Gate>>()
+  const processes: ServerProcess[] = []
+  const storeGates: Gate[] = []
   for (const name of ['a', 'b', 'c']) {
-    const own = { redis: await createGate(redis.port), store: await createGate(found.port, found.host) }
-    for (const gate of Object.values(own)) t.teardown(() => gate.close())
+    const gate = await createGate(found.port, found.host)
+    t.teardown(() => gate.close())
+    storeGates.push(gate)
     const env = {
       PARLEY_NODE_ID: name,
-      PARLEY_REDIS_URL: `redis://127.0.0.1:${own.redis.port}`,
+      PARLEY_REDIS_URL: await redisUrl(),
       PARLEY_REDIS_PREFIX: prefix,
-      PARLEY_MONGODB_URL: found.urlAt('127.0.0.1', own.store.port),
+      PARLEY_MONGODB_URL: found.urlAt('127.0.0.1', gate.port),
       PARLEY_CONVERSATION_BACKLOG_MAX: '1000000',
       PARLEY_SESSION_BACKLOG_MAX: '1000000',
       ...settings,
     }
-    gates.set(new ServerProcess(t, await newDir(t), env), own)
+    processes.push(new ServerProcess(t, await newDir(t), env))
   }
-  const nodes = [...gates.keys()] as unknown as RealCluster['nodes']
+  const nodes = processes as unknown as RealNodes['nodes']
   const store = await createMongodbStore(found.urlAt(found.host, found.port))
   t.teardown(() => store.close())
   await Promise.all(nodes.map((node) => node.start()))
@@ -60,21 +89,14 @@ export async function startCluster(t: Test, settings: Record<string, string> = {
     return up[next++ % up.length]
   })
   t.teardown(() => front.close())
-  return {
-    nodes,
-    redis,
-    storeProcess: found.process,
-    store,
-    front,
-    gate: (node, service) => (gates.get(node) as Record<string, Gate>)[service] as Gate,
-  }
+  return { nodes, storeProcess: found.process, store, front, storeGates, prefix }
 }
 
 interface FoundStore {
   host: string
   port: number
   urlAt(host: string, port: number): string
-  process: RealCluster['storeProcess']
+  process: RealNodes['storeProcess']
 }
 
 async function findStore(t: Test): Promise<FoundStore | undefined> {
