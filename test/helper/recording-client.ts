@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { connect as connectTcp, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { WebSocket } from 'ws'
+import { PacketReader } from '../../audit/packets.js'
 import { type Address, conversationOf } from '../../broker/topics.js'
 import type { Acknowledged, ConnectionRecord, Received, SendRecord } from './checker.js'
 import * as packets from './packets.js'
@@ -54,7 +55,7 @@ export class RecordingClient {
   #isTrying = false
   #pipe: Pipe | undefined
   #current: ConnectionRecord | undefined
-  #rest: Buffer = Buffer.alloc(0)
+  #reader = new PacketReader()
   #nextPacketId = 0
   readonly #unacked = new Map<number, Outgoing>()
   readonly #waiting: Outgoing[] = []
@@ -160,7 +161,7 @@ export class RecordingClient {
     const token = await tokenOf(user)
     const port = transport === 'ws' ? server.httpPort : server.mqttPort
     if (port === 0 || !this.#wanted) return
-    this.#rest = Buffer.alloc(0)
+    this.#reader = new PacketReader()
     this.#withheld = []
     const connection: ConnectionRecord = {
       user,
@@ -192,15 +193,7 @@ export class RecordingClient {
 
   #data(chunk: Buffer, connection: ConnectionRecord): void {
     if (connection !== this.#current) return
-    const bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk])
-    let at = 0
-    for (;;) {
-      const frame = frameAt(bytes, at)
-      if (frame === undefined) break
-      this.#packet(bytes[at] as number, bytes.subarray(frame.start, frame.end), connection)
-      at = frame.end
-    }
-    this.#rest = bytes.subarray(at)
+    this.#reader.push(chunk, (first, body) => this.#packet(first, body, connection))
   }
 
   #packet(first: number, body: Buffer, connection: ConnectionRecord): void {
@@ -272,20 +265,6 @@ export class RecordingClient {
     connection.readyAt = tick()
     connection.ready = event
   }
-}
-
-function frameAt(bytes: Buffer, at: number): { start: number; end: number } | undefined {
-  let length = 0
-  for (let i = 1; i < 5; i++) {
-    const digit = bytes[at + i]
-    if (digit === undefined) return undefined
-    length |= (digit & 0x7f) << (7 * (i - 1))
-    if (digit < 0x80) {
-      const start = at + i + 1
-      return start + length > bytes.length ? undefined : { start, end: start + length }
-    }
-  }
-  throw new Error('the server sent a remaining length of more than 4 bytes')
 }
 
 interface PipeEvents {
