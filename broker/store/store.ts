@@ -162,6 +162,13 @@ export interface ConversationRow {
   spans?: Span[]
 }
 
+/** `head` is 0 for a conversation without entries, and `ts` then, too. */
+export interface RowAtHead extends ConversationRow {
+  head: number
+  /** Of the last entry. */
+  ts: number
+}
+
 export interface UserRecord {
   user: string
   createdTs: number
@@ -185,6 +192,8 @@ export interface Directory {
   member(group: string, user: string): Promise<MemberRecord | undefined>
   /** Every conversation the user takes or took part in, in no particular order. */
   conversationsOf(user: string): Promise<ConversationRow[]>
+  /** The same, each with a head; what the row says of memberships is as new as that, or newer. */
+  conversationsAtHead(user: string): Promise<RowAtHead[]>
   conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined>
   /** Read positions, in the order asked; 0 where nothing was read. */
   reads(places: readonly { user: string; conv: ConversationId }[]): Promise<number[]>

@@ -6,6 +6,7 @@ import { type FoldableMessage, foldMessages, isAction, targetOf } from '../../br
 import { addressSchema, messageSchema } from '../../broker/payloads.js'
 import { type Caller, type Method, method } from '../../broker/plugin.js'
 import type { ConversationRow, Store } from '../../broker/store/store.js'
+import { type ConversationId, conversationOf } from '../../broker/topics.js'
 import { messageOf, readAfter, readableRow, readBefore, replyBytesMax } from './reading.js'
 
 const limitMax = 200
@@ -38,19 +39,21 @@ const resultSchema = Type.Object({
 async function history(store: Store, caller: Caller, params: Static<typeof paramsSchema>): Promise<object> {
   const { conv: address, before, after, limit = limitDefault, fold } = params
   if (before !== undefined && after !== undefined) throw refuse('invalid', 'give before or after, not both')
+  // Before the row: who is removed meanwhile must not see what follows.
+  const last = await store.log.head(conversationOf(address, caller.user) as ConversationId)
   const row = await readableRow(store, caller, address)
-  const head = visibleHead(row, await store.log.head(row.conv))
+  const head = visibleHead(row, last)
   const entries =
     after === undefined
       ? await readBefore(store, row, Math.min(before ?? head + 1, head + 1), limit)
       : await readAfter(store, row, after, head, limit, replyBytesMax)
   if (fold !== true) return { messages: entries.map(messageOf), head }
-  const [first, last] = [entries[0]?.seq, entries.at(-1)?.seq]
-  if (first === undefined || last === undefined) return { messages: [], head }
-  const later = await actionsBehind(store, row, last, head)
+  const [from, to] = [entries[0]?.seq, entries.at(-1)?.seq]
+  if (from === undefined || to === undefined) return { messages: [], head }
+  const later = await actionsBehind(store, row, to, head)
   const inPage = entries.map(messageOf)
   const messages = foldMessages([...inPage, ...later.actions]).filter((message) => !isAction(message))
-  return { messages, head, first, last, folded_to: later.to }
+  return { messages, head, first: from, last: to, folded_to: later.to }
 }
 
 /** Every recall, edit and reaction carries one of these outside of any string. */

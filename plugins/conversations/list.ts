@@ -9,10 +9,10 @@ import { refuse } from '../../broker/errors.js'
 import { type FoldableMessage, foldMessages, targetOf } from '../../broker/fold.js'
 import { addressSchema, messageSchema } from '../../broker/payloads.js'
 import { type Caller, type Method, method } from '../../broker/plugin.js'
-import type { LogEntry, Store } from '../../broker/store/store.js'
+import type { LogEntry, RowAtHead, Store } from '../../broker/store/store.js'
 import { addressOf, type ConversationId, groupOf, isGroup, peerOf } from '../../broker/topics.js'
 import type { Preference, Preferences } from './preferences.js'
-import { messageOf, type RowAtHead, readBefore, replyBytesMax, rowsNewestFirst } from './reading.js'
+import { messageOf, readBefore, replyBytesMax, rowsNewestFirst } from './reading.js'
 
 const pageMax = 200
 const pageDefault = 50

@@ -2,11 +2,11 @@
  * What all views of a user's conversations share: his row of one of them, its entries that he may see, and all his rows newest first.
  * Nobody reads a seq at which he was not a member.
  */
-import { type Head, visibleHead, visibleRanges } from '../../broker/backlog.js'
+import { visibleHead, visibleRanges } from '../../broker/backlog.js'
 import { refuse } from '../../broker/errors.js'
 import type { FoldableMessage } from '../../broker/fold.js'
 import type { Caller } from '../../broker/plugin.js'
-import type { ConversationRow, LogEntry, Store } from '../../broker/store/store.js'
+import type { ConversationRow, LogEntry, RowAtHead, Store } from '../../broker/store/store.js'
 import { type Address, type ConversationId, conversationOf, groupOf, isGroup, peerOf } from '../../broker/topics.js'
 
 export const replyBytesMax = 192 * 1024
@@ -71,8 +71,6 @@ export async function readAfter(
   return found
 }
 
-export type RowAtHead = ConversationRow & Head
-
 /** When a group that the user has left was last active is none of his business. */
 async function withVisibleTs({ log }: Store, row: RowAtHead): Promise<RowAtHead> {
   const head = visibleHead(row, row.head)
@@ -83,17 +81,8 @@ async function withVisibleTs({ log }: Store, row: RowAtHead): Promise<RowAtHead>
 const seesTheHead = (row: RowAtHead): boolean => row.spans === undefined || visibleHead(row, row.head) === row.head
 
 export async function rowsNewestFirst(store: Store, user: string): Promise<RowAtHead[]> {
-  // In place: of thousands a second object each doubles what the first call after a start takes.
-  const rows = (await store.directory.conversationsOf(user)) as RowAtHead[]
-  const heads = await store.log.heads(rows.map(({ conv }) => conv))
-  let isPartial = false
-  for (let at = 0; at < rows.length; at++) {
-    const row = rows[at] as RowAtHead
-    const { head, ts } = heads[at] as Head
-    row.head = head
-    row.ts = ts
-    isPartial ||= !seesTheHead(row)
-  }
+  const rows = await store.directory.conversationsAtHead(user)
+  const isPartial = rows.some((row) => !seesTheHead(row))
   const placed = isPartial ? await Promise.all(rows.map((row) => (seesTheHead(row) ? row : withVisibleTs(store, row)))) : rows
   return placed.sort((a, b) => b.ts - a.ts || (a.conv < b.conv ? -1 : 1))
 }

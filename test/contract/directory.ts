@@ -92,6 +92,11 @@ export function testDirectory(t: Test, open: OpenStore): void {
         { conv: 'u/alice/bob', read: 0, sent: 3 },
         { conv: 'u/alice/carol', read: 0, sent: 0 },
       ])
+      t.same((await directory.conversationsAtHead('alice')).map(({ conv, sent, head, ts }) => [conv, sent, head, ts]).sort(), [
+        ['u/alice/alice', 1, 1, entry(1).ts],
+        ['u/alice/bob', 3, 3, entry(3).ts],
+        ['u/alice/carol', 0, 1, entry(1).ts],
+      ])
       t.same(await directory.conversationsOf('bob'), [{ conv: 'u/alice/bob', read: 0, sent: 2 }])
       t.same(await directory.conversationsOf('bo'), [])
       t.same(await directory.conversation('carol', 'u/alice/carol'), { conv: 'u/alice/carol', read: 0, sent: 1 })

@@ -38,7 +38,7 @@ export async function openLog(dir: string, generationCostMax: number): Promise<O
   const log = new LmdbMessageLog(environment, tables, directoryTables, recent, join(environment.dir, 'journal'))
   const opened: OpenedLog = {
     log,
-    directory: new LmdbDirectory(environment, directoryTables, recent),
+    directory: new LmdbDirectory(environment, directoryTables, recent, log),
     recent,
     beforeCommit: () => undefined,
     room: undefined,

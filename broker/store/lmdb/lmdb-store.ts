@@ -81,7 +81,7 @@ async function openStore(environment: Environment, recent: Recent, release: () =
   if (releasedRecord(logTables.journal) === undefined) await environment.commit(() => putReleased(logTables.journal, newReleased()))
   const log = new LmdbMessageLog(environment, logTables, directoryTables, recent, join(environment.dir, 'journal'))
   await log.restore()
-  const directory = new LmdbDirectory(environment, directoryTables, recent)
+  const directory = new LmdbDirectory(environment, directoryTables, recent, log)
   return {
     isShared: false,
     log,

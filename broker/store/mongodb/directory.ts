@@ -1,8 +1,8 @@
 /** Users, groups, members and each user's list of conversations, on MongoDB. What an append changes is read after all of the log was applied. */
 
 import { InTurn } from '../../in-turn.js'
-import { type ConversationId, groupConversation } from '../../topics.js'
-import type { ConversationRow, Directory, GroupRecord, MemberRecord, UserRecord } from '../store.js'
+import { type ConversationId, groupConversation, isGroup } from '../../topics.js'
+import type { ConversationRow, Directory, GroupRecord, MemberRecord, RowAtHead, UserRecord } from '../store.js'
 import type { Applied } from './applied.js'
 import { type ConversationDocument, fieldOf, type MemberDocument, pairId } from './collections.js'
 import { inOrder } from './pages.js'
@@ -70,6 +70,21 @@ export class MongodbDirectory implements Directory {
     const members = await this.#server.run(() => this.#server.collections.members.find({ user }).toArray())
     const states = await this.#applied.upToDate(members.map(({ conv }) => conv))
     return members.map((member) => rowOf(member, states.get(member.conv)))
+  }
+
+  async conversationsAtHead(user: string): Promise<RowAtHead[]> {
+    const { members } = this.#server.collections
+    const known = await this.#server.run(() => members.find({ user }).toArray())
+    const states = await this.#applied.upToDate(known.map(({ conv }) => conv))
+    // Who has left meanwhile has done so in an entry that the head may be behind, and may not see what follows it.
+    const groups = await this.#server.findNamed(
+      members,
+      known.filter(({ conv }) => isGroup(conv)).map(({ _id }) => _id),
+    )
+    return known.map((member) => {
+      const state = states.get(member.conv)
+      return { ...rowOf(groups.get(member._id) ?? member, state), head: state?.head ?? 0, ts: state?.ts ?? 0 }
+    })
   }
 
   async conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined> {
