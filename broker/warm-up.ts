@@ -6,9 +6,9 @@ import type { Logger } from './logger.js'
 import type { ConversationRow, Store } from './store/store.js'
 
 const rowsMax = 4_000
-const usersMax = 1_000
+const usersMax = 300
 /** A start does not take much longer for it. */
-const msMax = 200
+const msMax = 300
 
 /** `use` is called for one user after the other, with his conversations. Does not reject: it was for speed alone. */
 export async function warmUp(
