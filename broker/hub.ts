@@ -49,6 +49,7 @@ const cursorWriteMs = 1_000
 /** A store that takes long for cursors has so many times as long for messages in between. */
 const cursorRest = 4
 const deliveredMs = 200
+
 export class Hub implements SessionWorld {
   readonly limits: SessionLimits
   readonly #options: HubOptions

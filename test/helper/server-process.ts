@@ -42,11 +42,11 @@ const inherited = Object.fromEntries(Object.entries(process.env).filter(([name])
 const tokens = new Map<string, Promise<string>>()
 
 /** A token that the servers of this file accept. */
-export function tokenOf(user: string, expiresInSeconds = 3_600): Promise<string> {
-  const key = `${user} ${expiresInSeconds}`
+export function tokenOf(user: string, expiresInSeconds = 3_600, scope?: 'admin'): Promise<string> {
+  const key = `${user} ${expiresInSeconds} ${scope}`
   let token = expiresInSeconds < 3_600 ? undefined : tokens.get(key)
   if (token === undefined) {
-    token = mintToken({ secret, user, expiresInSeconds })
+    token = mintToken({ secret, user, expiresInSeconds, scope })
     tokens.set(key, token)
   }
   return token
