@@ -31,6 +31,8 @@ interface SharedOpenTopics {
   state: OpenTopicsState
   /** Resolves when other nodes can be told, and rejects when that takes too long. */
   whenUp(): Promise<void>
+  /** The client was lost: whether its will is still to be published. */
+  takeWill(client: string): Promise<boolean>
 }
 
 export interface SharedOpenTopicsGuards extends OpenTopicsGuards {
@@ -53,6 +55,8 @@ export interface AedesAdapterOptions {
 
 /** Private to Aedes, relied on here and tested. */
 interface PrivateClient {
+  /** Until it is closed. */
+  will: object | null
   _nextId: number
   duplicates: Record<string, number>
   conn: AedesStream
@@ -107,6 +111,7 @@ export class AedesAdapter {
   readonly #held = new HeldDeliveries()
   readonly #publishing = new InTurn()
   readonly #whenUp: () => Promise<void>
+  readonly #takeWill: ((client: string) => Promise<boolean>) | undefined
 
   constructor(options: AedesAdapterOptions) {
     this.#options = options
@@ -116,6 +121,7 @@ export class AedesAdapter {
     }
     const shared = options.shared?.({ ...guards, publishWill: (client, packet) => this.#publishWillOf(client, packet) })
     this.#persistence = shared?.state ?? new OpenTopicsPersistence({ ...guards, store: options.store.openTopics, logger: options.logger })
+    this.#takeWill = shared?.takeWill
     this.#whenUp = shared?.whenUp ?? (async () => undefined)
     this.#broker = new Aedes({
       ...(shared !== undefined && { id: shared.id }),
@@ -196,10 +202,18 @@ export class AedesAdapter {
   /** Only application topics and wills come here; an error keeps a will from being sent. */
   #authorizePublish(client: Client | null, packet: AedesPublishPacket, callback: (error?: Error | null) => void): void {
     const caller = this.#callerOf(client)
-    if (caller === undefined) return callback(new Error('nobody published this'))
+    if (caller === undefined || client === null) return callback(new Error('nobody published this'))
+    const isWill = packet === (client as unknown as PrivateClient).will
+    if (!isWill || this.#takeWill === undefined) return this.#authorizeOf(client, caller, packet, callback)
+    const taken = (isOwn: boolean): void =>
+      isOwn ? this.#authorizeOf(client, caller, packet, callback) : callback(new Error('another node has published this will'))
+    this.#takeWill(client.id).then(taken, callback)
+  }
+
+  #authorizeOf(client: Client, caller: Caller, packet: AedesPublishPacket, callback: (error?: Error | null) => void): void {
     const { plugins, publishWill } = this.#options
     if (plugins.authorizeOpenPublish(caller, packet.topic)) {
-      if (this.#options.shared === undefined || packet.qos === 0 || client === null || client.closed) return callback(null)
+      if (this.#options.shared === undefined || packet.qos === 0 || client.closed) return callback(null)
       return void this.#publishFirst(client, packet).then(() => callback(null), callback)
     }
     callback(new Error(`${packet.topic} may not be published to`))

@@ -185,6 +185,24 @@ t.test('while Redis is away commands reject, and all goes on when it is back', a
   t.strictSame(words, ['the connection to Redis is lost', 'the connection to Redis is back'])
 })
 
+t.test('a connection that is lost with a command under way comes back once, and stays', async (t) => {
+  const server = await startRedis(t)
+  if (server === undefined) return
+  const redis = await open(t, server.url)
+  let closed = 0
+  redis.on('close', () => closed++)
+  server.freeze()
+  const rejected = t.rejects(redis.get('x'))
+  await server.kill()
+  await rejected
+  await server.start()
+  await eventually(() => redis.status === 'ready', { timeoutMs: 15_000 })
+  const [before, backMs] = [closed, performance.now()]
+  // Longer than anything takes that was under way.
+  await eventually(() => performance.now() - backMs > 3_500, { timeoutMs: 15_000, everyMs: 100 })
+  t.equal(closed, before)
+})
+
 t.test('a Redis that hangs fails commands within their time, and a subscriber notices too', async (t) => {
   const server = await startRedis(t)
   if (server === undefined) return

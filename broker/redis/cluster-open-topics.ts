@@ -50,19 +50,11 @@ export async function connectOpenTopics({ url, prefix, logger, willLifeMs }: Clu
   redis.setMaxListeners(0)
   await emitter.listen()
   return {
-    create: (guards) => ({
-      id: node,
-      emitter,
-      whenUp: () => whenReady(redis),
-      state: new RedisOpenTopics({
-        ...guards,
-        redis,
-        subscriber: changes,
-        prefix,
-        logger,
-        ...(willLifeMs !== undefined && { willLifeMs }),
-      }),
-    }),
+    create: (guards) => {
+      const life = willLifeMs === undefined ? {} : { willLifeMs }
+      const state = new RedisOpenTopics({ ...guards, redis, subscriber: changes, prefix, logger, ...life })
+      return { id: node, emitter, state, whenUp: () => whenReady(redis), takeWill: (client) => state.takeWill(client) }
+    },
     close() {
       redis.disconnect()
       subscriber.disconnect()

@@ -58,8 +58,8 @@ const common = (address: RedisAddress, name: string): RedisOptions => ({
   disableClientInfo: true,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
+  // Not socketTimeout, which in 5.11 ends the next connection, too, when this one ends with a command under way.
   commandTimeout: answerMs,
-  socketTimeout: answerMs + 500,
   connectTimeout: connectMs,
   keepAlive: askMs,
   lazyConnect: true,
@@ -115,7 +115,8 @@ function watch(redis: RedisConnection, logger: Logger, name: string): { last?: s
   redis.on('error', ({ message, lastNodeError }: Error & { lastNodeError?: Error }) => {
     faults.last = lastNodeError?.message ?? message
   })
-  redis.on('close', lost)
+  // Not 'close', which comes also when the server itself ends the connection.
+  redis.on('reconnecting', lost)
   redis.on('end', () => {
     wasReady = false
   })
@@ -129,11 +130,26 @@ function watch(redis: RedisConnection, logger: Logger, name: string): { last?: s
   return faults
 }
 
-/** A subscriber sends nothing, so it would never learn that its link is dead; the answer that is missing breaks it (`socketTimeout`). */
+/** A subscriber sends nothing, so it would never learn that its link is dead; the answer that is missing breaks it. */
 function keepAsking(redis: RedisConnection): void {
+  const ask = async (link: Redis): Promise<void> => {
+    let hasEnded = false
+    const end = (): void => {
+      hasEnded = true
+    }
+    link.once('close', end)
+    try {
+      await link.ping()
+    } catch (error) {
+      // Whatever Redis says to it, it lives.
+      if (!hasEnded && (error as Error).name !== 'ReplyError') link.disconnect(true)
+    } finally {
+      link.off('close', end)
+    }
+  }
   const timer = setInterval(() => {
     const links = redis instanceof Cluster ? redis.nodes('all') : [redis]
-    for (const link of links) if (link.status === 'ready') link.ping().catch(() => undefined)
+    for (const link of links) if (link.status === 'ready') void ask(link)
   }, askMs).unref()
   redis.once('end', () => clearInterval(timer))
 }

@@ -276,6 +276,10 @@ export class RedisOpenTopics extends MemoryPersistence implements OpenTopicsStat
     return undefined
   }
 
+  takeWill(clientId: string): Promise<boolean> {
+    return this.#wills.take(clientId)
+  }
+
   /** Aedes' own way publishes a will once for every survivor. */
   override streamWill(): Readable {
     return Readable.from([])
