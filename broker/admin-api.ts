@@ -102,7 +102,7 @@ function call<S extends TSchema>(
 export function createAdminApi(world: AdminWorld): AdminApi {
   const { config, store, groups, now } = world
   const ensureNew = async (user: string): Promise<void> => {
-    await ensureUser(store, user)
+    await ensureUser(store, { user })
     if (!(await isKnown(store.directory, user))) throw refuse('conflict', `the user ${user} was erased: an id is not used again`)
   }
   return {

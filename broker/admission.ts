@@ -10,6 +10,7 @@ import { Refusal } from './errors.js'
 import type { Hub } from './hub.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
+import type { Identity } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
 import type { MakeRoom } from './session-limit.js'
 import { type Store, StoreUnavailable } from './store/store.js'
@@ -63,8 +64,8 @@ export function createAdmission(world: AdmissionWorld) {
    * Nobody waits for the disk: who loses his record in a crash is known again by the connect that follows it. Only where other nodes look for
    * him in the store he must be there before he is told that he is connected.
    */
-  const knownToAll = async (connection: Connection, user: string): Promise<void> => {
-    const known = ensureUser(store, user)
+  const knownToAll = async (connection: Connection, identity: Identity): Promise<void> => {
+    const known = ensureUser(store, identity)
     if (store.isShared) return known
     known.catch((error) => {
       logger.error({ err: error, ...connection.description() }, 'a new user could not be stored')
@@ -92,7 +93,7 @@ export function createAdmission(world: AdmissionWorld) {
     if (connection.isClosed) return unanswered
     connection.identity = identity
     connection.caller = { user: username, device }
-    await knownToAll(connection, username)
+    await knownToAll(connection, identity)
     const opened = await hub.open({ user: username, device, persistent: !clean, outlet: connection })
     connection.opened = opened
     connection.session = opened.session
@@ -117,6 +118,6 @@ export function createAdmission(world: AdmissionWorld) {
 }
 
 /** A first connect makes a user known, so that others can write to him. */
-export async function ensureUser(store: Store, user: string): Promise<void> {
-  if ((await store.directory.user(user)) === undefined) await store.directory.putUser({ user, createdTs: Date.now() })
+export async function ensureUser({ directory }: Store, { user, isKnown }: Pick<Identity, 'user' | 'isKnown'>): Promise<void> {
+  if (!(isKnown ?? (await directory.user(user)) !== undefined)) await directory.addUser({ user, createdTs: Date.now() })
 }

@@ -35,7 +35,7 @@ export interface HttpWorld {
   proxies: TrustedProxies
   addresses: AddressLimits
   /** A first call makes a user known, as a first connect does. */
-  ensureUser(user: string): Promise<void>
+  ensureUser(identity: Identity): Promise<void>
   /** Undefined: no TLS. */
   certificate: Certificate | undefined
   /** Why no message can be accepted now; undefined when they can. */
@@ -180,11 +180,12 @@ function addCalls(app: FastifyInstance, world: HttpWorld): void {
   const openApi = createOpenApi(plugins.methods, admin.calls, plugins.httpRoutes)
   app.get('/v1/openapi.json', () => openApi)
   app.post<{ Params: { method: string } }>('/v1/rpc/:method', { onRequest: boundBody }, async (request, reply) => {
-    const { user } = await identify(request, world)
+    const identity = await identify(request, world)
+    const { user } = identity
     if (user === '') throw refuse('forbidden', 'the token names no user')
     const caller = { user, device: '' }
     const refusal = plugins.authorizeCall(caller)
-    if (refusal === undefined) await world.ensureUser(user)
+    if (refusal === undefined) await world.ensureUser(identity)
     const result = refusal ?? (await plugins.call(request.params.method, caller, request.body ?? {}))
     metrics.rpcCalls.inc({ result: result instanceof Refusal ? result.code : 'ok' })
     return result instanceof Refusal ? sendRefusal(reply, result) : result

@@ -32,6 +32,8 @@ export interface Identity {
   issuedAt?: number
   /** The token's scope is `admin`: may call /v1/admin and nothing is published in its name. */
   admin: boolean
+  /** Whether the user was there when he was looked up; undefined: nobody has looked. */
+  isKnown?: boolean
 }
 
 /** One connected client, as plugins see it. `user` is '' for an anonymous client. */

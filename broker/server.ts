@@ -318,7 +318,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     proxies,
     addresses,
     certificate,
-    ensureUser: (user) => ensureUser(store, user),
+    ensureUser: (identity) => ensureUser(store, identity),
     notReady: createReadiness({ log, store, isDraining: () => isDraining }),
     admin: createAdminApi({
       config,
@@ -381,7 +381,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     mqttPort,
     mqttsPort,
     httpPort,
-    ensureUsers: async (users) => void (await Promise.all(users.map((user) => ensureUser(store, user)))),
+    ensureUsers: async (users) => void (await Promise.all(users.map((user) => ensureUser(store, { user })))),
     reloadCertificate: () => certificate?.reload(),
     close: () => {
       closing ??= drain()

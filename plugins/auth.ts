@@ -38,7 +38,7 @@ export function auth(server: AuthServer, pace: JwksPace = { cooldownMs: 30_000, 
     try {
       if (token.length > tokenBytesMax) throw new UnfitToken(`it has more than ${tokenBytesMax} bytes`)
       const identity = identityOf(await verify(token))
-      if (identity.user !== '') await refuseRevoked(server, identity)
+      if (identity.user !== '') identity.isKnown = await isKnownAndNotRevoked(server, identity)
       return identity
     } catch (error) {
       if (error instanceof StoreUnavailable) return refuse('unavailable', 'the store cannot be reached; try again later')
@@ -103,10 +103,14 @@ function identityOf(claims: JWTPayload): Identity {
   return identity
 }
 
-async function refuseRevoked(server: AuthServer, { user, issuedAt }: Identity): Promise<void> {
-  const { tokensFrom, erasedTs } = (await server.store.directory.user(user)) ?? {}
+/** False for a new user; throws when his tokens hold no more. */
+async function isKnownAndNotRevoked(server: AuthServer, { user, issuedAt }: Identity): Promise<boolean> {
+  const record = await server.store.directory.user(user)
+  if (record === undefined) return false
+  const { tokensFrom, erasedTs } = record
   if (erasedTs !== undefined) throw new UnfitToken('the user was erased')
-  if (tokensFrom === undefined) return
+  if (tokensFrom === undefined) return true
   if (issuedAt === undefined) throw new UnfitToken('it has no iat, and tokens of this user were revoked')
   if (issuedAt < tokensFrom) throw new UnfitToken('it was issued before the tokens of this user were revoked')
+  return true
 }

@@ -182,6 +182,8 @@ export interface Directory {
   user(user: string): Promise<UserRecord | undefined>
   /** Creates or replaces. `user` reads it from the call on; durable when it resolves, and as it was before when it rejects. */
   putUser(record: UserRecord): Promise<void>
+  /** Creates one who is not there, and leaves one who is as he is. Durable when it resolves. */
+  addUser(record: UserRecord): Promise<void>
   /** Everybody, in the order of ids. */
   users(): AsyncIterable<UserRecord>
   group(group: string): Promise<GroupRecord | undefined>

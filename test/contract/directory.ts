@@ -29,6 +29,20 @@ export function testDirectory(t: Test, open: OpenStore): void {
     }
   })
 
+  t.test('a user is added once: one who is there stays as he is', async (t) => {
+    const tested = await open(t)
+    const { directory } = tested.store
+    await directory.putUser({ user: 'alice', createdTs: 1, erasedTs: 5 })
+    await directory.addUser({ user: 'alice', createdTs: 2 })
+    await Promise.all([directory.addUser({ user: 'bob', createdTs: 3 }), directory.addUser({ user: 'bob', createdTs: 3 })])
+    await directory.addUser({ user: '__proto__', createdTs: 4 })
+    for await (const { directory } of nowAndReopened(tested)) {
+      t.same(await directory.user('alice'), { user: 'alice', createdTs: 1, erasedTs: 5 })
+      t.same(await directory.user('bob'), { user: 'bob', createdTs: 3 })
+      t.same(await directory.user('__proto__'), { user: '__proto__', createdTs: 4 })
+    }
+  })
+
   t.test('a group, its members and their lists change in the commit of the entry', async (t) => {
     const tested = await open(t)
     const { log } = tested.store

@@ -61,8 +61,17 @@ export class LmdbDirectory implements Directory {
   }
 
   async user(user: string): Promise<UserRecord | undefined> {
+    return this.#user(user)
+  }
+
+  #user(user: string): UserRecord | undefined {
     this.#environment.assertOpen()
     return this.#coming.get(user) ?? decode<UserRecord>(this.#tables.users.get(plainKey(user)))
+  }
+
+  async addUser(record: UserRecord): Promise<void> {
+    if (this.#user(record.user) === undefined) await this.putUser(record)
+    else if (this.#coming.has(record.user)) await this.flush()
   }
 
   putUser(record: UserRecord): Promise<void> {

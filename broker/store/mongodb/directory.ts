@@ -41,6 +41,14 @@ export class MongodbDirectory implements Directory {
     }
   }
 
+  /** In one command: what another node writes of him at the same time is not overwritten. */
+  async addUser(record: UserRecord): Promise<void> {
+    const { user } = record
+    const { users } = this.#server.collections
+    const add = () => this.#server.runUpsert(() => users.updateOne({ _id: user }, { $setOnInsert: record }, { upsert: true }))
+    await this.#queue.run([user], add)
+  }
+
   async *users(): AsyncIterable<UserRecord> {
     for await (const { _id, ...record } of inOrder(this.#server, this.#server.collections.users)) yield record
   }

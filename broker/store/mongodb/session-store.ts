@@ -37,7 +37,11 @@ export class MongodbSessionStore implements SessionStore {
         if (found !== null) return { epoch: found.epoch, stored: recordOf(found) }
         // The time: higher than all that were counted before an earlier document of this name went.
         const first = { _id, user, device, epoch: Date.now(), endedAt: new Date() }
-        await this.#server.runUnlessThere(() => sessions.insertOne(first))
+        let isFirst = false
+        await this.#server.runUnlessThere(async () => {
+          isFirst = (await sessions.insertOne(first)).acknowledged
+        })
+        if (isFirst) return { epoch: first.epoch, stored: undefined }
       }
     })
   }
