@@ -49,6 +49,8 @@ export function createConversationView(leave: () => void): ConversationView {
   let wasKnown = false
   /** The reader is at the end and stays there as messages come in. */
   let isAtEnd = true
+  /** Of the log, at its last scroll. */
+  let lastTop = 0
 
   const distance = (): number => log.scrollHeight - log.scrollTop - log.clientHeight
   const isSeen = (): boolean => document.visibilityState === 'visible' && log.offsetParent !== null
@@ -237,7 +239,9 @@ export function createConversationView(leave: () => void): ConversationView {
     submit()
   })
   log.addEventListener('scroll', () => {
-    isAtEnd = distance() < nearPx
+    // The end may have moved on since this scroll: only who goes up leaves it.
+    isAtEnd = distance() < nearPx || (isAtEnd && log.scrollTop >= lastTop)
+    lastTop = log.scrollTop
     if (client !== undefined && open !== undefined) settle(client, open)
   })
   toLatest.addEventListener('click', () => {
