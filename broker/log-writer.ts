@@ -279,7 +279,8 @@ export class LogWriter {
 
   /** While the first waited here its client lost patience and sent it again over another node, which was faster. */
   #wasOvertaken({ sinceMs }: Queued, { isRetry, ts }: FoundRetransmit): boolean {
-    return isRetry === true && ts >= this.#now() - (performance.now() - sinceMs)
+    // Of the same millisecond it is not known which was first.
+    return isRetry === true && ts + 1 >= this.#now() - (performance.now() - sinceMs)
   }
 
   /** What an earlier append has written, though it failed, goes to the live sessions before anything newer. */

@@ -390,3 +390,15 @@ t.test('nobody is asked about what was given up when a later append has shown wh
   await eventually(() => found.length > 0, { timeoutMs: 20_000 })
   t.same(found, [`${team} 1`])
 })
+
+t.test('a send without id is overtaken also by what another node stored in the same millisecond', async (t) => {
+  const store = sharedStore()
+  const nowMs = Date.now()
+  const { outcomes, send } = createWriter(store, { now: () => nowMs })
+  writeElsewhere(store, direct)
+  // It came less than a millisecond ago, so by the clock perhaps in the one before.
+  store.retransmit = { conv: direct, seq: 1, ts: nowMs - 1, isRetry: true }
+  send(direct, 'alice', 'x1', { isEqual: () => true, retransmit: { session: 'alice/phone', packetId: 1, digest: 'hi' } })
+  await eventually(() => outcomes.length === 1)
+  t.match(outcomes, [{ kind: 'duplicate', seq: 1 }])
+})
