@@ -65,15 +65,20 @@ export async function later<Result>(ms: number, act: () => Promise<Result>): Pro
   })
 }
 
-/** So many days later the server has looked twice for what nobody refers to. */
+/**
+ * So many days later the server has looked twice for what nobody refers to. Where a look comes to nothing in the time that it has, the next ones
+ * are later: a mark of the second look is not old enough for the first one.
+ */
 export async function sweeps(s: Stage, days: number, what: string, isDone: () => boolean | Promise<boolean>): Promise<void> {
+  let hours = days * 24
   const look = async (): Promise<boolean> => {
-    for (const hours of [0, 3]) {
-      await later((days * 24 + hours) * 3_600_000, () => s.restart())
+    for (let times = 0; times < 2; times++) {
+      await later(hours * 3_600_000, () => s.restart())
+      hours += 3
       // Restarting at once would end the round.
       for (let i = 0; i < 20; i++) await s.http('GET', '/readyz')
     }
-    return isDone()
+    return (await isDone()) || Promise.reject(new Error(`${filesOf(mediaDirOf(s), '/objects/').length} objects are kept as files`))
   }
   await eventually(look, { what, timeoutMs: 60_000 })
 }
