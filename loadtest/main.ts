@@ -8,6 +8,7 @@ import { createProgram } from './command-line.js'
 import { faultCount } from './faults.js'
 import { renderHtml } from './html-report.js'
 import { type LoadOptions, parseOptions, type RawOptions } from './options.js'
+import type { Broker } from './peers/broker.js'
 import { createProgress } from './progress.js'
 import { renderAudit, renderTable, type Series, toJson } from './report.js'
 import { runOnce } from './run.js'
@@ -40,6 +41,12 @@ async function tryYardsticks(options: LoadOptions): Promise<void> {
   }
 }
 
+/** Of a run that went wrong the broker may know why. */
+function tellPrinted(name: BrokerName, broker: Broker): void {
+  const printed = broker.printed()
+  if (printed !== '') process.stderr.write(`\n${name} printed:\n${printed}\n`)
+}
+
 /** The brokers take turns, so that a change of the machine's mood meets them all. */
 async function runAll(options: LoadOptions): Promise<Series[]> {
   const names: BrokerName[] = options.peerOnly === undefined ? ['parley', ...options.against] : [options.peerOnly]
@@ -55,7 +62,10 @@ async function runAll(options: LoadOptions): Promise<Series[]> {
       try {
         const figures = await runOnce(options, broker, progress)
         runs.push(figures)
-        if (faultCount(figures.faults) > 0 && broker.printed() !== '') process.stderr.write(`\n${name} printed:\n${broker.printed()}\n`)
+        if (faultCount(figures.faults) > 0) tellPrinted(name, broker)
+      } catch (error) {
+        tellPrinted(name, broker)
+        throw error
       } finally {
         await broker.stop()
         forget()
