@@ -21,6 +21,7 @@ const databaseDefault = 'parley'
 const answerMsMax = 10_000
 const selectMsMax = 5_000
 const poolMax = 32
+const ferretPoolMax = 8
 /** Documents that are asked for by name in one command. */
 const namedMax = 1_000
 /** The same, one by one. */
@@ -28,7 +29,8 @@ const singlyMax = 16
 const upsertTries = 3
 /**
  * FerretDB 1 on SQLite answers a command of 90 updates and never one of 110, nor four of 50 at a time, as if each update held a connection of its
- * pool until the command ends. So there a node has one command with many updates at a time, and few in it.
+ * pool until the command ends. So there a node has few commands at a time, one of them with many updates, and few updates in it: four
+ * nodes stay below the hundred.
  */
 const ferretWritesMax = 16
 const duplicateKey = 11_000
@@ -43,33 +45,23 @@ function refusedOf(error: unknown): number[] | undefined {
 export const isDuplicateKey = (error: unknown): boolean => error instanceof MongoServerError && error.code === duplicateKey
 
 export class MongodbServer {
-  readonly collections: Collections
-  readonly #client: MongoClient
+  readonly #url: string
+  #client: MongoClient
+  #collections: Collections
   /** False for FerretDB 1 on SQLite, which finds only a single _id without reading the whole collection. */
   #hasIndexes = true
   #lastBulk: Promise<void> = Promise.resolve()
   #closed = false
 
   constructor(url: string) {
-    try {
-      this.#client = new MongoClient(url, {
-        appName: 'parley',
-        serverSelectionTimeoutMS: selectMsMax,
-        connectTimeoutMS: selectMsMax,
-        socketTimeoutMS: answerMsMax,
-        waitQueueTimeoutMS: answerMsMax,
-        maxPoolSize: poolMax,
-        retryWrites: true,
-        writeConcern: { w: 'majority', journal: true, wtimeoutMS: answerMsMax },
-        readConcern: { level: 'majority' },
-        readPreference: 'primary',
-        ignoreUndefined: true,
-        promoteBuffers: false,
-      })
-    } catch (error) {
-      throw new OperatorError(`PARLEY_MONGODB_URL cannot be used: ${(error as Error).message}`, { cause: error })
-    }
-    this.collections = collectionsOf(this.#client.db(databaseOf(url)))
+    this.#url = url
+    this.#client = clientOf(url, poolMax)
+    this.#collections = collectionsOf(this.#client.db(databaseOf(url)))
+  }
+
+  /** Those of the server as it was found: not to be kept from before `connect`. */
+  get collections(): Collections {
+    return this.#collections
   }
 
   /** Rejects with StoreUnavailable when there is no server. `asMongodb`: it gets the commands of MongoDB, whatever it says that it is. */
@@ -78,7 +70,13 @@ export class MongodbServer {
       await this.#client.connect()
       return this.#client.db('admin').command({ buildInfo: 1 })
     })
-    this.#hasIndexes = asMongodb || !('ferretdb' in found || 'ferretdbVersion' in found)
+    const isFerret = 'ferretdb' in found || 'ferretdbVersion' in found
+    this.#hasIndexes = asMongodb || !isFerret
+    if (!isFerret) return
+    await this.#client.close()
+    this.#client = clientOf(this.#url, ferretPoolMax)
+    this.#collections = collectionsOf(this.#client.db(databaseOf(this.#url)))
+    await this.run(() => this.#client.connect())
   }
 
   get hasIndexes(): boolean {
@@ -166,6 +164,28 @@ export class MongodbServer {
   async close(): Promise<void> {
     this.#closed = true
     await this.#client.close()
+  }
+}
+
+/** Throws OperatorError for a URL that is none. */
+function clientOf(url: string, maxPoolSize: number): MongoClient {
+  try {
+    return new MongoClient(url, {
+      appName: 'parley',
+      serverSelectionTimeoutMS: selectMsMax,
+      connectTimeoutMS: selectMsMax,
+      socketTimeoutMS: answerMsMax,
+      waitQueueTimeoutMS: answerMsMax,
+      maxPoolSize,
+      retryWrites: true,
+      writeConcern: { w: 'majority', journal: true, wtimeoutMS: answerMsMax },
+      readConcern: { level: 'majority' },
+      readPreference: 'primary',
+      ignoreUndefined: true,
+      promoteBuffers: false,
+    })
+  } catch (error) {
+    throw new OperatorError(`PARLEY_MONGODB_URL cannot be used: ${(error as Error).message}`, { cause: error })
   }
 }
 
