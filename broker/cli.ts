@@ -165,7 +165,11 @@ function createProgram(): Command {
     .option('--json <file>', 'write the verdict as JSON; - is standard output')
     .option('--judge <history>', 'judge a kept history again instead of running')
     .addHelpText('after', '\ndocs/prove.md says which kinds of faults there are, and how to read the verdict.')
-    .action(async (options: RawProveOptions) => (await import('../audit/main.js')).prove(options))
+    .action(async (options: RawProveOptions) => {
+      await (await import('../audit/main.js')).prove(options)
+      // Left to end by itself, Node 20 has waited here for ever for requests on sockets that faults had cut.
+      process.exit()
+    })
   return program
 }
 
