@@ -186,6 +186,7 @@ const traces: Partial<Record<FaultKind, (history: History) => boolean>> = {
   members: ({ members, reads }) => members.some(({ change }) => change !== 'create') && reads.some(({ by }) => by === 'peek'),
   mute: wasDone('mute'),
   people: ({ blocks }) => blocks.length > 0,
+  media: ({ sends }) => sends.some(({ file }) => file !== undefined),
   token: ({ faults }) => faults.some(({ kind, what }) => kind === 'token' && /^[1-9]/.test(what)),
   fuzz: ({ faults }) => faults.some(({ kind, what }) => kind === 'fuzz' && /^[1-9]/.test(what)),
 }
