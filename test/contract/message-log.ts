@@ -39,6 +39,27 @@ export function testReadEach(t: Test, open: OpenStore): void {
 export function testMessageLog(t: Test, open: OpenStore): void {
   testReadEach(t, open)
 
+  t.test('hundreds of conversations are asked for together, every other one unknown', async (t) => {
+    const tested = await open(t)
+    const convs = Array.from({ length: 300 }, (_, i) => `g/many${i}`)
+    for (let at = 0; at < convs.length; at += 50) {
+      await tested.store.log.append(convs.slice(at, at + 50).flatMap((conv, i) => (i % 2 === 0 ? [append(conv, 0, 1 + (i % 3))] : [])))
+    }
+    const lengthOf = (i: number): number => (i % 2 === 0 ? 1 + ((i % 50) % 3) : 0)
+    for await (const { log } of nowAndReopened(tested)) {
+      const heads = await log.heads(convs)
+      t.same(
+        heads.map(({ head }) => head),
+        convs.map((_, i) => lengthOf(i)),
+      )
+      const lasts = await log.readEach(convs.map((conv, i) => ({ conv, seq: Math.max(1, lengthOf(i)) })))
+      t.same(
+        lasts.map((last) => last?.seq),
+        convs.map((_, i) => (lengthOf(i) === 0 ? undefined : lengthOf(i))),
+      )
+    }
+  })
+
   t.test('an entry comes back exactly as it was appended', async (t) => {
     const { store } = await open(t)
     const one = entry(1)

@@ -24,8 +24,9 @@ const poolMax = 32
 const ferretPoolMax = 8
 /** Documents that are asked for by name in one command. */
 const namedMax = 1_000
-/** The same, one by one. */
+/** The same, one by one; of more FerretDB reads the whole collection sooner than each of them. */
 const singlyMax = 16
+const namedMin = 128
 const upsertTries = 3
 /**
  * FerretDB 1 on SQLite answers a command of 90 updates and never one of 110, nor four of 50 at a time, as if each update held a connection of its
@@ -150,10 +151,11 @@ export class MongodbServer {
   /** The documents of these names that exist, by name. */
   async findNamed<T extends { _id: string }>(collection: Collection<T>, ids: readonly string[]): Promise<Map<string, T>> {
     const found = new Map<string, T>()
-    const size = this.#hasIndexes ? namedMax : singlyMax
+    const isTogether = this.#hasIndexes || ids.length >= namedMin
+    const size = isTogether ? namedMax : singlyMax
     for (let at = 0; at < ids.length; at += size) {
       const some = ids.slice(at, at + size)
-      const documents = this.#hasIndexes
+      const documents = isTogether
         ? await this.run(() => collection.find({ _id: { $in: some } } as unknown as Filter<T>).toArray())
         : await this.run(() => Promise.all(some.map((_id) => collection.findOne({ _id } as unknown as Filter<T>))))
       for (const document of documents as (T | null)[]) if (document !== null) found.set(document._id, document)
