@@ -11,30 +11,35 @@ export interface LateAppendsOptions {
   logger: Logger
   /** The log of the conversation has come to `head`, and perhaps no node knows. */
   found(conv: ConversationId, head: number): void
+  /** How long after an append was given up each look is. */
+  looksMs?: readonly number[]
 }
 
-/** How long after it was given up each look is. */
-const looksMs = [2_000, 10_000, 30_000]
+const looksMsDefault = [2_000, 10_000, 30_000]
 /** Conversations that wait for a look; beyond, their sessions hear of a late entry with the next one. */
 const dueMax = 100_000
 
 export class LateAppends {
   readonly #options: LateAppendsOptions
-  /** By conversation, how often it was looked at. */
-  readonly #due = new Map<ConversationId, number>()
+  /** Conversations, each with those that were given up with it the last time. */
+  readonly #due = new Map<ConversationId, ReadonlySet<ConversationId>>()
   readonly #timers = new Set<NodeJS.Timeout>()
 
   constructor(options: LateAppendsOptions) {
     this.#options = options
   }
 
-  givenUp(convs: Iterable<ConversationId>): void {
-    for (const conv of convs) if (this.#due.size < dueMax) this.#due.set(conv, 0)
-    if (this.#due.size === 0) return
-    for (const ms of looksMs) {
+  get size(): number {
+    return this.#due.size
+  }
+
+  givenUp(convs: ReadonlySet<ConversationId>): void {
+    for (const conv of convs) if (this.#due.size < dueMax || this.#due.has(conv)) this.#due.set(conv, convs)
+    const { looksMs = looksMsDefault } = this.#options
+    for (const [index, ms] of looksMs.entries()) {
       const timer = setTimeout(() => {
         this.#timers.delete(timer)
-        void this.#look()
+        void this.#look(convs, index === looksMs.length - 1)
       }, ms).unref()
       this.#timers.add(timer)
     }
@@ -45,17 +50,16 @@ export class LateAppends {
     this.#due.delete(conv)
   }
 
-  async #look(): Promise<void> {
-    const convs = [...this.#due.keys()]
+  /** At those that were given up together; what was given up again since has looks of its own. */
+  async #look(together: ReadonlySet<ConversationId>, isLast: boolean): Promise<void> {
+    const convs = [...together].filter((conv) => this.#due.get(conv) === together)
     if (convs.length === 0) return
+    if (isLast) for (const conv of convs) this.#due.delete(conv)
     try {
       const heads = await this.#options.log.heads(convs)
       for (const [index, conv] of convs.entries()) {
         const { head } = heads[index] as { head: number }
         if (head > 0) this.#options.found(conv, head)
-        const looks = (this.#due.get(conv) ?? looksMs.length) + 1
-        if (looks >= looksMs.length) this.#due.delete(conv)
-        else this.#due.set(conv, looks)
       }
     } catch (error) {
       this.#options.logger.warn({ err: error }, 'what was given up may have been stored, and the store cannot be asked now')
