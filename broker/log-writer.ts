@@ -345,17 +345,22 @@ export class LogWriter {
     try {
       const lost = new Set(await this.#options.store.log.append([...batch.appends.values()]))
       this.#options.observeAppendSeconds?.((performance.now() - started) / 1000)
-      for (const conv of batch.appends.keys()) {
-        if (lost.has(conv)) continue
-        this.#doubts.settle(conv)
-        this.#late?.settle(conv)
-      }
+      if (this.#doubts.size > 0 || (this.#late?.size ?? 0) > 0) this.#settle(batch, lost)
       this.#backoffMs = 0
       return { lost }
     } catch (fault) {
       for (const { conv, head } of batch.appends.values()) this.#doubts.note(conv, head, batch.attemptsOf(conv))
       this.#underWay.delete(batch)
       return { fault }
+    }
+  }
+
+  /** What earlier appends of these conversations have written is known now. */
+  #settle({ appends }: WriteBatch, lost: ReadonlySet<ConversationId>): void {
+    for (const conv of appends.keys()) {
+      if (lost.has(conv)) continue
+      this.#doubts.settle(conv)
+      this.#late?.settle(conv)
     }
   }
 
