@@ -70,8 +70,9 @@ export class LmdbDirectory implements Directory {
   }
 
   async addUser(record: UserRecord): Promise<void> {
-    if (this.#user(record.user) === undefined) await this.putUser(record)
-    else if (this.#coming.has(record.user)) await this.flush()
+    // One who is on his way to the disk is put again: whether he came there only the one who put him hears.
+    const coming = this.#coming.get(record.user)
+    if (coming !== undefined || this.#user(record.user) === undefined) await this.putUser(coming ?? record)
   }
 
   putUser(record: UserRecord): Promise<void> {
