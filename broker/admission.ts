@@ -119,5 +119,6 @@ export function createAdmission(world: AdmissionWorld) {
 
 /** A first connect makes a user known, so that others can write to him. */
 export async function ensureUser({ directory }: Store, { user, isKnown }: Pick<Identity, 'user' | 'isKnown'>): Promise<void> {
-  if (!(isKnown ?? (await directory.user(user)) !== undefined)) await directory.addUser({ user, createdTs: Date.now() })
+  const isThere = isKnown ?? (await directory.user(user)) !== undefined
+  if (!isThere) await directory.addUser({ user, createdTs: Date.now() })
 }

@@ -80,9 +80,10 @@ export class Signals {
   }
 
   #deliver(wire: Wire): void {
-    if (this.#hub.sessionsOf(wire[0]).length === 0) return
-    if (wire[5] === undefined) this.#hand(wire)
-    else this.#handForwards(wire, wire[5], wire[6] ?? 0)
+    const [user, , , , , positions, everyMs = 0] = wire
+    if (this.#hub.sessionsOf(user).length === 0) return
+    if (positions === undefined) this.#hand(wire)
+    else this.#handForwards(wire, positions, everyMs)
   }
 
   #hand([user, except, topic, payload, qos]: Wire): void {

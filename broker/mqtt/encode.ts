@@ -77,15 +77,11 @@ export function writePublishHead(out: Buffer, start: number, topic: string, pack
   return at + 2
 }
 
-function publishFor(topic: string, packetId: number, payloadBytes: number): { bytes: Buffer; at: number } {
-  const bytes = Buffer.allocUnsafe(publishHeadBytes(topic, packetId, payloadBytes) + payloadBytes)
-  return { bytes, at: writePublishHead(bytes, 0, topic, packetId, payloadBytes) }
-}
-
 /** A PUBLISH on a chat topic for one receiver: QoS 1 with `packetId`, or QoS 0 when it is 0. */
 export function encodePublishOnce(topic: string, payload: string, packetId: number): Buffer {
   const payloadBytes = Buffer.byteLength(payload)
-  const { bytes, at } = publishFor(topic, packetId, payloadBytes)
+  const bytes = Buffer.allocUnsafe(publishHeadBytes(topic, packetId, payloadBytes) + payloadBytes)
+  const at = writePublishHead(bytes, 0, topic, packetId, payloadBytes)
   bytes.write(payload, at, payloadBytes === payload.length ? 'latin1' : 'utf8')
   return bytes
 }
