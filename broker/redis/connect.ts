@@ -21,10 +21,10 @@ export interface RedisConnectOptions {
 }
 
 /** A command without an answer for so long is rejected. */
-const answerMs = 2_000
+export const answerMs = 2_000
 const connectMs = 5_000
 /** How often a link is asked whether it lives; one without an answer is broken `answerMs` later. */
-const askMs = 2_500
+export const askMs = 2_500
 const retryMsMin = 50
 const retryMsMax = 2_000
 

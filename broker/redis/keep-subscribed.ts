@@ -5,11 +5,7 @@
  */
 import { Cluster } from 'ioredis'
 import { within } from '../within.js'
-import type { RedisConnection } from './connect.js'
-
-/** How often the link of a cluster is asked, and within what it has to answer. */
-const askMs = 2_500
-const answerMs = 2_000
+import { answerMs, askMs, type RedisConnection } from './connect.js'
 
 /** Rejects when it cannot be subscribed to now. `again` is called whenever messages may have been missed, after it has been subscribed to anew. */
 export async function keepSubscribed(redis: RedisConnection, channel: string, again: () => void = ignore): Promise<void> {
