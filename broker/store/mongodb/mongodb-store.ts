@@ -21,16 +21,14 @@ export interface MongodbStoreOptions {
 
 /** Rejects with one line that says why when the server cannot be reached or its database cannot be used. `url` may name the database; `parley` otherwise. */
 export async function createMongodbStore(url: string, { asMongodb = false }: MongodbStoreOptions = {}): Promise<Store> {
-  const server = new MongodbServer(url)
+  const server = await MongodbServer.connect(url, asMongodb).catch(tellOperator)
   try {
-    await server.connect(asMongodb)
     await checkSchema(server)
     await server.run(() => createIndexes(server.collections))
     if (server.hasIndexes && !asMongodb) await server.run(() => createExpiry(server.collections))
   } catch (error) {
     await server.close()
-    if (!(error instanceof StoreUnavailable)) throw error
-    throw new OperatorError(`the server of PARLEY_MONGODB_URL cannot be used: ${error.message}`, { cause: error })
+    return tellOperator(error)
   }
   const applied = new Applied(server)
   return {
@@ -45,6 +43,11 @@ export async function createMongodbStore(url: string, { asMongodb = false }: Mon
     },
     close: () => server.close(),
   }
+}
+
+function tellOperator(error: unknown): never {
+  if (!(error instanceof StoreUnavailable)) throw error
+  throw new OperatorError(`the server of PARLEY_MONGODB_URL cannot be used: ${error.message}`, { cause: error })
 }
 
 async function checkSchema(server: MongodbServer): Promise<void> {

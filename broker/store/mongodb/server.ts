@@ -46,40 +46,25 @@ function refusedOf(error: unknown): number[] | undefined {
 export const isDuplicateKey = (error: unknown): boolean => error instanceof MongoServerError && error.code === duplicateKey
 
 export class MongodbServer {
-  readonly #url: string
-  #client: MongoClient
-  #collections: Collections
-  /** False for FerretDB 1 on SQLite, which finds only a single _id without reading the whole collection. */
-  #hasIndexes = true
+  readonly collections: Collections
+  readonly #client: MongoClient
+  readonly #hasIndexes: boolean
   #lastBulk: Promise<void> = Promise.resolve()
   #closed = false
 
-  constructor(url: string) {
-    this.#url = url
-    this.#client = clientOf(url, poolMax)
-    this.#collections = collectionsOf(this.#client.db(databaseOf(url)))
-  }
-
-  /** Those of the server as it was found: not to be kept from before `connect`. */
-  get collections(): Collections {
-    return this.#collections
+  private constructor(client: MongoClient, databaseName: string, hasIndexes: boolean) {
+    this.#client = client
+    this.#hasIndexes = hasIndexes
+    this.collections = collectionsOf(client.db(databaseName))
   }
 
   /** Rejects with StoreUnavailable when there is no server. `asMongodb`: it gets the commands of MongoDB, whatever it says that it is. */
-  async connect(asMongodb: boolean): Promise<void> {
-    const found = await this.run(async () => {
-      await this.#client.connect()
-      return this.#client.db('admin').command({ buildInfo: 1 })
-    })
-    const isFerret = 'ferretdb' in found || 'ferretdbVersion' in found
-    this.#hasIndexes = asMongodb || !isFerret
-    if (!isFerret) return
-    await this.#client.close()
-    this.#client = clientOf(this.#url, ferretPoolMax)
-    this.#collections = collectionsOf(this.#client.db(databaseOf(this.#url)))
-    await this.run(() => this.#client.connect())
+  static async connect(url: string, asMongodb: boolean): Promise<MongodbServer> {
+    const isFerret = await isFerretAt(url)
+    return new MongodbServer(clientOf(url, isFerret ? ferretPoolMax : poolMax), databaseOf(url), asMongodb || !isFerret)
   }
 
+  /** False for FerretDB 1 on SQLite, which finds only a single _id without reading the whole collection. */
   get hasIndexes(): boolean {
     return this.#hasIndexes
   }
@@ -87,12 +72,7 @@ export class MongodbServer {
   /** Of what `work` rejects with only what the driver has no part in stays as it is. */
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#closed) throw new StoreUnavailable('the store is closed')
-    try {
-      return await work()
-    } catch (error) {
-      if (error instanceof MongoError) throw new StoreUnavailable(`MongoDB: ${error.message}`, { cause: error })
-      throw error
-    }
+    return orUnavailable(work)
   }
 
   /** As `run`, for inserts and upserts of which those that are there already are left as they are. */
@@ -166,6 +146,26 @@ export class MongodbServer {
   async close(): Promise<void> {
     this.#closed = true
     await this.#client.close()
+  }
+}
+
+async function orUnavailable<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (error instanceof MongoError) throw new StoreUnavailable(`MongoDB: ${error.message}`, { cause: error })
+    throw error
+  }
+}
+
+/** Asked over a connection of its own: how many the client may have depends on it. */
+async function isFerretAt(url: string): Promise<boolean> {
+  const client = clientOf(url, 1)
+  try {
+    const found = await orUnavailable(() => client.db('admin').command({ buildInfo: 1 }))
+    return 'ferretdb' in found || 'ferretdbVersion' in found
+  } finally {
+    await client.close()
   }
 }
 
