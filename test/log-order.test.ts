@@ -388,16 +388,23 @@ t.test('a session that opens while entries are on their way gets them once: from
   }
 })
 
-t.test('a conversation that came to be while the conversations of a session were read is for it, from its first entry on', async (t) => {
+/** Bob connects to the second node, and what is read of his conversations is on its way. */
+async function holdBob(t: Test) {
   const world = setUp(t)
-  const { log, buses, nodes } = world
-  const [a, b] = nodes
+  const { log, nodes } = world
   withoutDigests(world)
   const release = hold(log, 'bob')
   const reads = log.reads
-  const opening = b.connect('bob')
+  const opening = nodes[1].connect('bob')
   await eventually(() => isEqual(log.reads, reads + 2))
   await turn()
+  return { world, opening, release }
+}
+
+t.test('a conversation that came to be while the conversations of a session were read is for it, from its first entry on', async (t) => {
+  const { world, opening, release } = await holdBob(t)
+  const { buses, nodes } = world
+  const [a, b] = nodes
   await untold(buses, () => a.write('u/ann/bob', 'ann'))
   a.write('u/ann/bob', 'ann')
   await eventually(() => isEqual(b.told, 1))
@@ -407,15 +414,9 @@ t.test('a conversation that came to be while the conversations of a session were
 })
 
 t.test('the same when it is the other user whose session has shown meanwhile where it stands', async (t) => {
-  const world = setUp(t)
-  const { log, buses, nodes } = world
+  const { world, opening, release } = await holdBob(t)
+  const { buses, nodes } = world
   const [a, b] = nodes
-  withoutDigests(world)
-  const release = hold(log, 'bob')
-  const reads = log.reads
-  const opening = b.connect('bob')
-  await eventually(() => isEqual(log.reads, reads + 2))
-  await turn()
   await untold(buses, () => {
     a.write('u/ann/bob', 'ann')
     a.write('u/ann/bob', 'ann')
@@ -429,15 +430,9 @@ t.test('the same when it is the other user whose session has shown meanwhile whe
 })
 
 t.test('who was said to be added while his conversations were read hears the group', async (t) => {
-  const world = setUp(t)
-  const { log, buses, nodes } = world
+  const { world, opening, release } = await holdBob(t)
+  const { buses, nodes } = world
   const [a, b] = nodes
-  withoutDigests(world)
-  const release = hold(log, 'bob')
-  const reads = log.reads
-  const opening = b.connect('bob')
-  await eventually(() => isEqual(log.reads, reads + 2))
-  await turn()
   await untold(buses, () => a.write('g/x', 'ann', [added('x', 'ann', 1), added('x', 'bob', 1)]))
   b.order.reached('g/x', 1, ['bob'])
   release()
