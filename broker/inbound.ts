@@ -21,6 +21,10 @@ export class Inbound implements RoutedPublish {
     readonly packetId: number,
   ) {}
 
+  get epoch(): number {
+    return this.connection.session?.epoch ?? 0
+  }
+
   done(outcome: PublishOutcome): void {
     if (this.settled) return
     this.settled = true

@@ -17,7 +17,7 @@ import { refuse } from './errors.js'
 import { LateAppends } from './late-appends.js'
 import type { Logger } from './logger.js'
 import type { Operation } from './operation.js'
-import type { Effect, FoundRetransmit, LogEntry, Retransmit, Store } from './store/store.js'
+import type { Effect, LogEntry, Retransmit, Store, StoredRetransmit } from './store/store.js'
 import { StoreUnavailable } from './store/store.js'
 import type { ConversationId } from './topics.js'
 import { WriteBatch } from './write-batch.js'
@@ -259,28 +259,32 @@ export class LogWriter {
     states.set(conv, await this.conversations.load(conv))
   }
 
-  async #readRetransmits({ taken, sent }: WriteBatch): Promise<void> {
-    const { isShared } = this.#options.store
+  /** Where retransmissions are stored; what a later connect of the device has sent again, or left behind, is failed here. */
+  async #readRetransmits(batch: WriteBatch): Promise<void> {
+    const { isShared, log } = this.#options.store
     const reads: Promise<void>[] = []
-    for (let index = 0; index < taken.length; index++) {
-      const queued = taken[index] as Queued
-      const { isRetry, retransmit } = queued.operation
-      if (retransmit !== undefined && (isRetry || isShared)) reads.push(this.#readRetransmit(queued, retransmit, sent, index))
+    const overtaken = new Set<Queued>()
+    for (const [index, queued] of batch.taken.entries()) {
+      const { operation } = queued
+      const { isRetry, retransmit } = operation
+      if (retransmit === undefined || !(isRetry || isShared)) continue
+      const read = async (): Promise<void> => {
+        const last = await log.findRetransmit(retransmit.session, retransmit.packetId)
+        if (last === undefined) return
+        if (isShared && last.epoch > retransmit.epoch) overtaken.add(queued)
+        else if (isRetry && this.#isRepeat(operation, retransmit, last)) batch.sent[index] = last.seq
+      }
+      reads.push(read())
     }
     if (reads.length > 0) await Promise.all(reads)
+    if (overtaken.size === 0) return
+    batch.leaveOut(overtaken)
+    for (const { operation } of overtaken) operation.failed('the device has connected elsewhere, and has sent since')
+    this.#options.observe?.('failed', overtaken.size)
   }
 
-  async #readRetransmit(queued: Queued, retransmit: Retransmit, sent: (number | undefined)[], index: number): Promise<void> {
-    const { conv, isRetry } = queued.operation
-    const earlier = await this.#options.store.log.findRetransmit(retransmit)
-    if (earlier?.conv !== conv) return
-    if (isRetry ? this.#now() - earlier.ts < retransmitMsMax : this.#wasOvertaken(queued, earlier)) sent[index] = earlier.seq
-  }
-
-  /** While the first waited here its client lost patience and sent it again over another node, which was faster. */
-  #wasOvertaken({ sinceMs }: Queued, { isRetry, ts }: FoundRetransmit): boolean {
-    // Of the same millisecond it is not known which was first.
-    return isRetry === true && ts + 1 >= this.#now() - (performance.now() - sinceMs)
+  #isRepeat({ conv }: Operation, { packetId, digest }: Retransmit, last: StoredRetransmit): boolean {
+    return last.conv === conv && last.packetId === packetId && last.digest === digest && this.#now() - last.ts < retransmitMsMax
   }
 
   /** What an earlier append has written, though it failed, goes to the live sessions before anything newer. */

@@ -56,6 +56,8 @@ export interface Publish {
 export interface RoutedPublish extends Publish {
   id: string
   caller: Caller
+  /** Of the sender's connect: a later one of the same device has a higher one. */
+  epoch: number
   /** Answers with an ack on u/{me}/ack and, for QoS > 0, lets the protocol acknowledge. Call once, with the result. */
   done(outcome: PublishOutcome): void
   /** Sends a payload to this session only; nothing when it is gone. */

@@ -19,6 +19,7 @@ export function createWillPublisher(plugins: PluginHost) {
       retain,
       dup: false,
       packetId: 0,
+      epoch: 0,
       done: ignore,
       reply: ignore,
     }

@@ -71,6 +71,12 @@ export class WriteBatch {
     this.taken = taken
   }
 
+  /** Takes out what is not to be decided. */
+  leaveOut(some: ReadonlySet<Queued>): void {
+    this.sent = this.sent.filter((_, index) => !some.has(this.taken[index] as Queued))
+    this.taken = this.taken.filter((queued) => !some.has(queued))
+  }
+
   /** Decides all, with what was read before; returns those for which there is no room. `before`: the batch that was being written meanwhile. */
   decide(now: number, logger: Logger, before: WriteBatch | undefined): Queued[] {
     const { taken, states, sent } = this
@@ -131,8 +137,7 @@ export class WriteBatch {
         this.#full.add(state.conv)
       }
     }
-    if (operation.retransmit !== undefined)
-      append.retransmits.push({ ...operation.retransmit, seq: entry.seq, ...(operation.isRetry && { isRetry: true as const }) })
+    if (operation.retransmit !== undefined) append.retransmits.push({ ...operation.retransmit, seq: entry.seq })
     state.head = entry.seq
     state.lastTs = entry.ts
   }

@@ -164,9 +164,12 @@ class Send implements Operation {
   }
 }
 
-function retransmitOf({ caller, topic, payload, packetId }: RoutedPublish): Retransmit {
+/** Of this process, which has all that a connect sends. */
+let sends = 0
+
+function retransmitOf({ caller, topic, payload, packetId, epoch }: RoutedPublish): Retransmit {
   const digest = createHash('sha256').update(topic).update('\0').update(payload).digest('base64')
-  return { session: `${caller.user}/${caller.device}`, packetId, digest }
+  return { session: `${caller.user}/${caller.device}`, packetId, digest, epoch, order: ++sends }
 }
 
 export const createMessages: PluginFactory = ({ log, config, preparerOf }) => {

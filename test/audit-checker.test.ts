@@ -333,6 +333,14 @@ const cases: [title: string, expected: Wrong | Wrong[], doctor: Doctor][] = [
     add(send(4, 0, group, 'm4', 30), { event: 'puback', send: 4, ms: 40 }, { event: 'refused', send: 4, code: 'forbidden' }),
   ],
   [
+    'a refused message is stored',
+    'falsely acked',
+    (events) =>
+      events
+        .filter((event) => event.event !== 'ack' || event.send !== 0)
+        .concat({ event: 'refused', send: 0, code: 'blocked' }, block(true, 88), block(false, 89)),
+  ],
+  [
     'a server ended by itself',
     'unbounded',
     add({ event: 'node', node: 'node-1', what: 'exit', ms: 50, isOrdered: false, why: 'exit code 1' }),
@@ -450,6 +458,18 @@ const honest: [title: string, doctor: Doctor][] = [
   [
     'a message that was refused first, and stored when it was sent again, stands behind later ones',
     (events) => add({ event: 'refused', send: 0, code: 'muted' })(firstTwoSwapped(events)),
+  ],
+  [
+    'his other device sent the same, and was refused where a block that had ended was not known to have',
+    (events) =>
+      add(
+        { event: 'client', client: 3, user: 'alice', device: 'web', clean: true, transport: 'tcp' },
+        { ...send(4, 3, direct, 'm0', 10) },
+        { event: 'refused', send: 4, code: 'blocked' },
+        { event: 'puback', send: 4, ms: 20 },
+        block(true, 6),
+        block(false, 8),
+      )(events),
   ],
   ['the same, and the refusal was lost with its connection', (events) => add(block(true, 88), block(false, 89))(firstTwoSwapped(events))],
   ['who is blocked sees nobody', (events) => add(block(true, 88), block(false, 89))(watched([20, 'offline'])(events))],

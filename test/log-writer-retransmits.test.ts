@@ -1,13 +1,14 @@
 /**
- * A client that sends without ids, loses its connection and sends again over any of three nodes, while appends fail, are late, and land after everybody
- * has given them up: each message is stored once, in the order in which it was sent first.
+ * A client that sends without ids, under packet ids that it uses again, loses its connection and sends again over any of three nodes, while
+ * appends fail, are late, and land after everybody has given them up, and nodes read what a lost connection had sent long after the client has
+ * left: each message is stored once, in the order in which it was sent first.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { LogWriter } from '../broker/log-writer.js'
 import { createLogger } from '../broker/logger.js'
 import type { Plan } from '../broker/operation.js'
-import { type ConversationAppend, type FoundRetransmit, type Store, StoreUnavailable } from '../broker/store/store.js'
+import { type ConversationAppend, type Store, type StoredRetransmit, StoreUnavailable } from '../broker/store/store.js'
 import { createRandom, newSeed } from './contract/entries.js'
 import { eventually } from './helper/eventually.js'
 import { FaultyStore } from './helper/faulty-store.js'
@@ -30,14 +31,21 @@ function createStore(random: Random): { store: FaultyStore; shared: Store } {
     if (random(failEvery) === 0) store.failsAfterwards++
   }
   const base = store.asStore
-  const records = new Map<number, FoundRetransmit & { digest: string }>()
+  const records = new Map<number, StoredRetransmit & { order: number }>()
   let unapplied: ConversationAppend[] = []
+  const put = ({ entries, retransmits }: ConversationAppend): void => {
+    for (const { seq, ...retransmit } of retransmits) {
+      const entry = entries.find((each) => each.seq === seq)
+      const { epoch, order } = records.get(retransmit.packetId) ?? { epoch: 0, order: 0 }
+      const isLater = retransmit.epoch > epoch || (retransmit.epoch === epoch && retransmit.order > order)
+      if (entry !== undefined && isLater) records.set(retransmit.packetId, { ...retransmit, conv, seq, ts: entry.ts })
+    }
+  }
   const apply = (): void => {
-    for (const { entries, retransmits } of unapplied.splice(0)) {
-      for (const { packetId, digest, seq, isRetry } of retransmits) {
-        const entry = entries.find((each) => each.seq === seq)
-        if (entry !== undefined) records.set(packetId, { conv, seq, ts: entry.ts, digest, ...(isRetry && { isRetry: true as const }) })
-      }
+    for (const append of unapplied.splice(0)) {
+      put(append)
+      // A node that found it too, and was slow.
+      setTimeout(put, random(60), append)
     }
   }
   const landed = (batch: readonly ConversationAppend[]): void => {
@@ -67,10 +75,9 @@ function createStore(random: Random): { store: FaultyStore; shared: Store } {
       apply()
       return heads
     },
-    async findRetransmit({ packetId, digest }) {
+    async findRetransmit(_, packetId) {
       await pause()
-      const found = records.get(packetId)
-      return found?.digest === digest ? found : undefined
+      return records.get(packetId)
     },
   }
   return { store, shared: { ...base, log } }
@@ -78,18 +85,26 @@ function createStore(random: Random): { store: FaultyStore; shared: Store } {
 
 /** Keeps what has no PUBACK, and sends it again in its order, with DUP, when it comes back. */
 class Client {
-  readonly #inFlight = new Set<number>()
+  /** What was sent, by packet id; in the order in which it was sent first. */
+  readonly #inFlight = new Map<number, number>()
   readonly #nodes: readonly LogWriter[]
   readonly #random: Random
   /** What of the present connection waits for PUBACK, in order, and whether it has its outcome. */
   #waiting: { packetId: number; isDone: boolean }[] = []
   #node: LogWriter
+  #epoch = 0
+  #order = 0
+  /** The last connect to each node, which reads nothing more of the one before. */
+  readonly #lastAt = new Map<LogWriter, number>()
+  /** How far the node has read what was sent over the present connection. */
+  #read: Promise<unknown> = Promise.resolve()
   sent = 0
 
   constructor(nodes: readonly LogWriter[], random: Random) {
     this.#nodes = nodes
     this.#random = random
     this.#node = nodes[0] as LogWriter
+    this.comesBack()
   }
 
   get unsettled(): number {
@@ -97,23 +112,29 @@ class Client {
   }
 
   send(): void {
-    const packetId = ++this.sent
-    this.#inFlight.add(packetId)
-    this.#publish(packetId, false)
+    let packetId = 1
+    while (this.#inFlight.has(packetId) || this.#waiting.some((one) => one.packetId === packetId)) packetId++
+    this.#inFlight.set(packetId, ++this.sent)
+    this.#publish(packetId, this.sent, false)
   }
 
   comesBack(): void {
     this.#waiting = []
+    this.#read = Promise.resolve()
+    this.#epoch++
     this.#node = this.#nodes[this.#random(this.#nodes.length)] as LogWriter
+    this.#lastAt.set(this.#node, this.#epoch)
     this.repeats()
   }
 
   repeats(): void {
-    for (const packetId of this.#inFlight) this.#publish(packetId, true)
+    for (const [packetId, body] of this.#inFlight) this.#publish(packetId, body, true)
   }
 
-  #publish(packetId: number, isRetry: boolean): void {
+  #publish(packetId: number, body: number, isRetry: boolean): void {
     const waiting = this.#waiting
+    const node = this.#node
+    const epoch = this.#epoch
     const one = { packetId, isDone: false }
     waiting.push(one)
     const done = (): void => {
@@ -122,13 +143,21 @@ class Client {
       while (waiting[0]?.isDone) this.#inFlight.delete((waiting.shift() as typeof one).packetId)
     }
     const failed = (): void => {
+      // Closed by the node, which reads nothing more of it.
+      if (this.#lastAt.get(node) === epoch) this.#lastAt.delete(node)
       if (waiting === this.#waiting) this.comesBack()
     }
     const outcome = { stored: done, duplicate: done, refused: done, failed }
-    const plan = (): Plan => ({ tail: Buffer.from(`"body":${packetId}`), effects: [] })
-    const retransmit = { session, packetId, digest: String(packetId) }
+    const plan = (): Plan => ({ tail: Buffer.from(`"body":${body}`), effects: [] })
     const id = `mqtt-${this.#random(2 ** 31)}`
-    this.#node.submit({ conv, from: 'alice', device: 'phone', id, retransmit, isRetry, target: undefined, plan, ...outcome }, 100)
+    const more = { from: 'alice', device: 'phone', target: undefined, plan, ...outcome }
+    const submit = (): void => {
+      if (this.#lastAt.get(node) !== epoch) return
+      const retransmit = { session, packetId, digest: String(body), epoch, order: ++this.#order }
+      node.submit({ conv, id, retransmit, isRetry, ...more }, 100)
+    }
+    const lateMs = this.#random(8) === 0 ? this.#random(80) : 0
+    this.#read = this.#read.then(() => (lateMs > 0 ? delay(lateMs) : undefined)).then(submit)
   }
 }
 

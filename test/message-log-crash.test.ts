@@ -41,7 +41,7 @@ const member = (user: string, from: number, to?: number): Effect => ({
 })
 const named = (name: string): Effect => ({ kind: 'group', record: { group: 'team', name, createdTs: 1, membersMax: 9 } })
 const sent = { session: 'alice/phone', packetId: 7, digest: 'one' }
-const retransmit = (seq: number) => ({ ...sent, seq })
+const retransmit = (seq: number) => ({ ...sent, epoch: 1, order: seq, seq })
 
 async function everything({ log }: OpenedLog, conv: string): Promise<LogEntry[]> {
   return log.read(conv, 1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)
@@ -59,7 +59,7 @@ async function checkFirsts(t: Test, opened: OpenedLog): Promise<void> {
   t.same(await log.findSentAll(['c1', 'c2', 'c3'].map((id) => ({ conv: 'g/team', from: 'alice', id }))), [1, 2, undefined])
   t.equal((await directory.group('team'))?.name, 'Team')
   t.same((await directory.members('team')).map(({ user }) => user).sort(), ['alice', 'bob'])
-  t.same(await log.findRetransmit(sent), { conv: 'g/team', seq: 2, ts: entry(2).ts })
+  t.match(await log.findRetransmit(sent.session, sent.packetId), { digest: sent.digest, conv: 'g/team', seq: 2, ts: entry(2).ts })
   const rows = (await directory.conversationsOf('alice')).sort((a, b) => a.conv.localeCompare(b.conv))
   t.same(rows, [
     { conv: 'g/team', read: 0, sent: 2, spans: [{ from: 1 }] },
@@ -74,7 +74,7 @@ async function checkNothing(t: Test, { log, directory }: OpenedLog): Promise<voi
   ])
   t.same(await log.read('g/team', 1, 9, 9), [])
   t.equal(await log.findSent('g/team', 'alice', 'c1'), undefined)
-  t.equal(await log.findRetransmit(sent), undefined)
+  t.equal(await log.findRetransmit(sent.session, sent.packetId), undefined)
   t.equal(await directory.group('team'), undefined)
   t.same(await directory.conversationsOf('alice'), [])
 }
@@ -105,7 +105,7 @@ t.test('of many records the effects of the last one win', async (t) => {
     await tested.reopen()
     t.equal((await tested.now.directory.group('team'))?.name, 'Renamed')
     t.same(await tested.now.directory.member('team', 'bob'), { user: 'bob', role: undefined, spans: [{ from: 1, to: 3 }] })
-    t.equal((await tested.now.log.findRetransmit(sent))?.seq, 3)
+    t.equal((await tested.now.log.findRetransmit(sent.session, sent.packetId))?.seq, 3)
     if (isCrash) continue
     tested.now.beforeCommit = unavailable
     const last = append('g/team', 3, 1, { effects: [named('Last'), member('bob', 1)] })
@@ -298,7 +298,8 @@ function randomAppend(model: Model, conv: string, random: (below: number) => num
     effects.push({ kind: 'group', record: { group, name: `as of ${last}`, createdTs: 1, membersMax: 9 } })
     effects.push({ kind: 'member', group, record: { user: users[random(3)] as string, role: 'member', spans: [{ from: last }] } })
   }
-  const retransmits = random(4) === 0 ? [{ ...sent, packetId: 1 + random(600), digest: `${conv} ${last}`, seq: last }] : []
+  const retransmits =
+    random(4) === 0 ? [{ ...sent, packetId: 1 + random(600), digest: `${conv} ${last}`, epoch: 1, order: 1, seq: last }] : []
   return append(conv, head, entries, { effects, retransmits })
 }
 
@@ -333,7 +334,7 @@ async function compare(t: Test, opened: OpenedLog, model: Model): Promise<void> 
   }
   for (const [group, name] of model.names) t.equal((await directory.group(group))?.name, name)
   for (const [packetId, { digest, conv, seq, ts }] of model.retransmits) {
-    t.same(await log.findRetransmit({ ...sent, packetId, digest }), { conv, seq, ts })
+    t.match(await log.findRetransmit(sent.session, packetId), { packetId, digest, conv, seq, ts })
   }
 }
 

@@ -41,7 +41,9 @@ async function fill(store: Store, conversations = 3): Promise<void> {
   const recent = (seq: number, from: string) => ({ ...entry(seq, from), ts: now })
   await log.append([append('u/alice/bob', 0, [recent(1, 'alice'), recent(2, 'bob')])])
   await log.append([
-    append('u/alice/bob', 2, [recent(3, 'alice')], { retransmits: [{ session: 'alice/phone', packetId: 300, digest: 'd', seq: 3 }] }),
+    append('u/alice/bob', 2, [recent(3, 'alice')], {
+      retransmits: [{ session: 'alice/phone', packetId: 300, digest: 'd', epoch: 7, order: 1, seq: 3 }],
+    }),
   ])
   await log.append([append('u/alice/bob', 3, 700)])
   const odd = ['\ud800', 'a\u0000b', '😀', '__proto__'].map((id, i) => entry(i + 1, '__proto__', id))

@@ -79,13 +79,19 @@ const comesAndGoes = new Set(['busy', 'unavailable', 'rate_limited'])
 
 /** The ack may have been lost with its connection, but PUBACK says that the server is done with it. */
 function checkWithoutAck(send: SendRecord, seqs: readonly number[], name: string, world: World, report: Report): void {
-  if (seqs.length > 0 && send.refusals.length > 0 && world.wasAlwaysIn(send.conv, send.user))
+  if (seqs.length > 0 && send.refusals.length > 0 && world.wasAlwaysIn(send.conv, send.user) && !isOfAnother(send, seqs, world))
     report('falsely acked', `${name} was refused (${send.refusals[0]}) and is stored as ${seqs[0]}`)
   if (!send.isPubacked || seqs.length > 0 || !world.wasAlwaysIn(send.conv, send.user)) return
   if (send.refusals.some((code) => isTrueRefusal(code, send, world)) || isUntoldRefusal(send, world)) return
   if (send.refusals.some((code) => comesAndGoes.has(code))) return
   if (send.refusals.length === 0) report('lost', `${name} got PUBACK and no refusal, and is not in the log`)
   else report('falsely acked', `${name} was refused (${send.refusals[0]}), though its sender was in all the time`)
+}
+
+/** Another session sent the same and was let in, when or where the sender was not blocked or muted. */
+function isOfAnother(send: SendRecord, seqs: readonly number[], world: World): boolean {
+  const isShared = seqs.some((seq) => world.log.get(send.conv)?.[seq]?.sends.some(({ acks }) => acks.length > 0))
+  return isShared && send.refusals.every((code) => comesAndGoes.has(code) || isTrueRefusal(code, send, world))
 }
 
 function storedBySend({ log }: World): Map<SendRecord, number[]> {

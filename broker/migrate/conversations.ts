@@ -79,7 +79,8 @@ async function nextAppend(
     effects: last === head ? await effectsOf(source, conv) : [],
     retransmits: retransmits
       .filter(({ seq }) => seq > from && seq <= last)
-      .map(({ session, packetId, digest, seq }) => ({ session, packetId, digest, seq })),
+      // Before all that the device sends from now on.
+      .map(({ session, packetId, digest, seq }) => ({ session, packetId, digest, epoch: 0, order: 0, seq })),
   }
 }
 

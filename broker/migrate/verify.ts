@@ -36,8 +36,9 @@ export async function compareStores(
   for (const kind of kinds) found.counts.set(kind.name, await kind.compare(source, target, differs))
   await compareRows(source, target, differs)
   for (const one of [...retransmits.values()].flat()) {
-    const copy = await target.log.findRetransmit(one)
-    if (copy?.conv !== one.conv || copy.seq !== one.seq) differs(`what ${one.session} may send again: packet ${one.packetId}`)
+    const copy = await target.log.findRetransmit(one.session, one.packetId)
+    if (copy?.conv !== one.conv || copy.seq !== one.seq || copy.digest !== one.digest)
+      differs(`what ${one.session} may send again: packet ${one.packetId}`)
   }
   return found
 }

@@ -35,6 +35,10 @@ export interface Retransmit {
   packetId: number
   /** Digest of topic and payload. */
   digest: string
+  /** Of the connect over which it came. */
+  epoch: number
+  /** Rises with each send of a connect, so that `epoch` and it say which of two sends of a device is the later one. */
+  order: number
 }
 
 export type Role = 'owner' | 'admin' | 'member'
@@ -81,7 +85,7 @@ export interface ConversationAppend {
   head: number
   entries: LogEntry[]
   effects: Effect[]
-  retransmits: (Retransmit & { seq: number; isRetry?: true })[]
+  retransmits: (Retransmit & { seq: number })[]
 }
 
 /** Names a send for ever. */
@@ -104,13 +108,11 @@ export interface SentRecord {
 }
 
 /** A send without id, and where it is stored. */
-export interface StoredRetransmit extends Retransmit, SentRecord {
+export interface StoredRetransmit extends Omit<Retransmit, 'order'>, SentRecord {
   ts: number
-  /** It had DUP set itself; told only by a store that nodes share. */
-  isRetry?: true
+  /** 0 from a store of one process, which gets what a device sends in its order. */
+  epoch: number
 }
-
-export type FoundRetransmit = Omit<StoredRetransmit, keyof Retransmit>
 
 /** Payload bytes that `MessageLog.read` returns where its caller names no bound. */
 export const readBytesMax = 4 * 1024 * 1024
@@ -132,8 +134,11 @@ export interface MessageLog {
   findSent(conv: ConversationId, from: string, id: string): Promise<number | undefined>
   /** The same for many, in the order asked; the log writer calls it once per batch. */
   findSentAll(keys: readonly SentKey[]): Promise<(number | undefined)[]>
-  /** The last send without id of this session and packet id, if its digest is the same. Kept for the last 256 packet ids of a session. */
-  findRetransmit(retransmit: Retransmit): Promise<FoundRetransmit | undefined>
+  /**
+   * The last send without id of this session under this packet id, or under another whose last eight bits are the same: the last 256 are
+   * kept. The last is the latest by epoch and order, however late an append was.
+   */
+  findRetransmit(session: string, packetId: number): Promise<StoredRetransmit | undefined>
   /** Entries from…to (inclusive) in ascending seq, at most `limit` and about `bytesMax` of payload, at least one if there is one. */
   read(conv: ConversationId, from: number, to: number, limit: number, bytesMax?: number): Promise<LogEntry[]>
   /** The entry at each of these places, in the order asked; undefined where there is none. Costs no more commands for many than for few. */

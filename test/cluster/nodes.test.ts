@@ -2,8 +2,11 @@
 import t from 'tap'
 import { Chat } from '../helper/chat.js'
 import { eventually } from '../helper/eventually.js'
+import { publish } from '../helper/packets.js'
+import { connectRaw, type RawClient } from '../helper/raw-client.js'
 import { type RealCluster, startCluster } from '../helper/real-cluster.js'
 import { newRunName } from '../helper/recording-client.js'
+import { tokenOf } from '../helper/server-process.js'
 import { StockDevice } from '../helper/stock-device.js'
 
 t.setTimeout(240_000)
@@ -31,6 +34,49 @@ t.test('a node is frozen for longer than clients wait, and then goes on as if no
   await chat.goesOn()
   await chat.ends()
   t.ok(chat.cuts > 0, 'its clients went to the others')
+})
+
+t.test('a node that was stopped reads, long after, what its client has sent again elsewhere: it is stored once', { skip }, async (t) => {
+  const run = newRunName()
+  const [alice, bob] = [`alice-${run}`, `bob-${run}`]
+  const connects = async (node: typeof a, user: string): Promise<RawClient> => {
+    const raw = await connectRaw({
+      port: node?.mqttPort ?? 0,
+      ...{ clientId: 'phone', clean: false, username: user, password: await tokenOf(user) },
+    })
+    t.teardown(() => raw.reset())
+    await raw.message(`u/${user}/event`, 30_000)
+    return raw
+  }
+  const says = (packetId: number, payload: string, dup = false): Buffer =>
+    publish({ topic: `u/${bob}/msg`, qos: 1, packetId, payload, dup })
+  await connects(c, bob)
+  const first = await connects(a, alice)
+  // It shall not hear of the later connect before it reads.
+  cluster.gate(a as (typeof cluster.nodes)[0], 'redis').cutOff()
+  a?.signal('SIGSTOP')
+  first.send(says(7, 'one'), says(8, 'two'))
+  const second = await connects(b, alice)
+  for (const [packetId, payload, dup] of [
+    [7, 'one', true],
+    [8, 'two', true],
+    [7, 'three', false],
+  ] as const) {
+    second.send(says(packetId, payload, dup))
+    await second.expect('puback', packetId, 30_000)
+  }
+  a?.signal('SIGCONT')
+  await first.expectClose(30_000)
+  cluster.gate(a as (typeof cluster.nodes)[0], 'redis').heal()
+  t.notOk(
+    first.received.some(({ cmd }) => cmd === 'puback'),
+    'nor is it acknowledged there',
+  )
+  const entries = await cluster.store.log.read(`u/${alice}/${bob}`, 1, 100, 100)
+  t.same(
+    entries.map(({ payload }) => (JSON.parse(payload.toString()) as { body: string }).body),
+    ['one', 'two', 'three'],
+  )
 })
 
 t.test('every node is restarted in order, one after the other', { skip }, async (t) => {

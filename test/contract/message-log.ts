@@ -103,7 +103,7 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     await store.log.append([append(conv, 0, 3)])
     const late = append(conv, 2, [entry(3, 'bob', 'late')], {
       effects: [{ kind: 'member', group: 'team', record: { user: 'bob', role: 'member', spans: [{ from: 1 }] } }],
-      retransmits: [{ session: 'bob/phone', packetId: 9, digest: 'd', seq: 3 }],
+      retransmits: [{ session: 'bob/phone', packetId: 9, digest: 'd', epoch: 1, order: 1, seq: 3 }],
     })
     const early = append('u/bob/carol', 5, [entry(6, 'bob', 'early')])
     t.same(await store.log.append([late, append('g/team', 0, 2), early]), [conv, 'u/bob/carol'])
@@ -111,7 +111,7 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     t.equal((await store.log.read(conv, 3, 3, 1))[0]?.id, 'c3')
     t.equal(await store.log.findSent(conv, 'bob', 'late'), undefined)
     t.equal(await store.directory.member('team', 'bob'), undefined)
-    t.equal(await store.log.findRetransmit({ session: 'bob/phone', packetId: 9, digest: 'd' }), undefined)
+    t.equal(await store.log.findRetransmit('bob/phone', 9), undefined)
     t.equal(await store.log.head('u/bob/carol'), 0)
     t.same(await store.directory.conversationsOf('carol'), [])
     t.equal(await store.log.head('g/team'), 2)
@@ -217,11 +217,16 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     const large = { ...entry(2, b, '💬'.repeat(64)), device: 'd'.repeat(64), payload: Buffer.alloc(1024 * 1024, 'x') }
     const entries = [{ ...entry(1, a, '1'), payload: Buffer.alloc(0), device: '' }, large, entry(3, a, '3')]
     await store.log.append([
-      append(name, 0, entries, { retransmits: [{ session: `${a}/${b}`, packetId: 65_535, digest: 'e'.repeat(64), seq: 3 }] }),
+      append(name, 0, entries, {
+        retransmits: [{ session: `${a}/${b}`, packetId: 65_535, digest: 'e'.repeat(64), epoch: Date.now(), order: 2 ** 50, seq: 3 }],
+      }),
     ])
     t.same(await store.log.read(name, 1, 3, 3), entries)
     t.equal(await store.log.findSent(name, b, large.id), 2)
-    t.same(await store.log.findRetransmit({ session: `${a}/${b}`, packetId: 65_535, digest: 'e'.repeat(64) }), {
+    t.match(await store.log.findRetransmit(`${a}/${b}`, 65_535), {
+      session: `${a}/${b}`,
+      packetId: 65_535,
+      digest: 'e'.repeat(64),
       conv: name,
       seq: 3,
       ts: entry(3).ts,
@@ -242,29 +247,44 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     }
   })
 
-  t.test('a retransmission is known by session, packet id and digest; a new packet takes its place', async (t) => {
+  t.test('a send without id is known by session and packet id; the next one takes its place', async (t) => {
     const tested = await open(t)
-    const sent = { session: 'alice/phone', packetId: 7, digest: 'one' }
-    await tested.store.log.append([append(conv, 0, 2, { retransmits: [{ ...sent, seq: 2 }] })])
+    const { isShared } = tested.store
+    const session = 'alice/phone'
+    const sent = { session, packetId: 7, digest: 'one' }
+    await tested.store.log.append([append(conv, 0, 2, { retransmits: [{ ...sent, epoch: 5, order: 1, seq: 2 }] })])
     for await (const { log } of nowAndReopened(tested)) {
-      t.same(await log.findRetransmit(sent), { conv, seq: 2, ts: entry(2).ts })
-      t.equal(await log.findRetransmit({ ...sent, digest: 'two' }), undefined)
-      t.equal(await log.findRetransmit({ ...sent, packetId: 8 }), undefined)
-      t.equal(await log.findRetransmit({ ...sent, session: 'alice/phone2' }), undefined)
+      const found = { ...sent, conv, seq: 2, ts: entry(2).ts, epoch: isShared ? 5 : 0 }
+      t.same(await log.findRetransmit(session, 7), found)
+      t.same(await log.findRetransmit(session, 7 + 256), found, 'the last of those with equal bits')
+      t.equal(await log.findRetransmit(session, 8), undefined)
+      t.equal(await log.findRetransmit('alice/phone2', 7), undefined)
     }
-    await tested.store.log.append([append(conv, 2, 1, { retransmits: [{ ...sent, digest: 'two', seq: 3 }] })])
-    t.equal(await tested.store.log.findRetransmit(sent), undefined)
-    t.equal((await tested.store.log.findRetransmit({ ...sent, digest: 'two' }))?.seq, 3)
+    await tested.store.log.append([append(conv, 2, 1, { retransmits: [{ ...sent, digest: 'two', epoch: 5, order: 2, seq: 3 }] })])
+    t.match(await tested.store.log.findRetransmit(session, 7), { digest: 'two', seq: 3 })
+    await tested.store.log.append([append(conv, 3, 1, { retransmits: [{ ...sent, packetId: 263, epoch: 6, order: 1, seq: 4 }] })])
+    t.match(await tested.store.log.findRetransmit(session, 7), { packetId: 263, seq: 4, epoch: isShared ? 6 : 0 })
   })
 
-  t.test('a store that nodes share says of a send without id whether it was sent again; another with its packet id is not', async (t) => {
+  t.test('of sends without id the latest is kept, whichever was stored last', async (t) => {
     const { store } = await open(t)
     if (!store.isShared) return
-    const sent = { session: 'alice/phone', packetId: 7, digest: 'one' }
-    await store.log.append([append(conv, 0, 1, { retransmits: [{ ...sent, seq: 1, isRetry: true }] })])
-    t.same(await store.log.findRetransmit(sent), { conv, seq: 1, ts: entry(1).ts, isRetry: true })
-    await store.log.append([append(conv, 1, 1, { retransmits: [{ ...sent, seq: 2 }] })])
-    t.same(await store.log.findRetransmit(sent), { conv, seq: 2, ts: entry(2).ts })
+    const sent = { session: 'alice/phone', packetId: 7, digest: 'd' }
+    const places = [
+      [10, 2],
+      [9, 3],
+      [10, 1],
+      [10, 12],
+      [10, 3],
+      [100, 1],
+      [11, 99],
+    ] as const
+    const latest: number[] = []
+    for (const [at, [epoch, order]] of places.entries()) {
+      await store.log.append([append(conv, at, 1, { retransmits: [{ ...sent, epoch, order, seq: at + 1 }] })])
+      latest.push((await store.log.findRetransmit('alice/phone', 7))?.seq ?? 0)
+    }
+    t.same(latest, [1, 1, 1, 4, 4, 6, 6])
   })
 
   t.test('a payload is replaced: order, sender, time and id stay, and so does all that was not named', async (t) => {
@@ -319,9 +339,9 @@ export function testMessageLog(t: Test, open: OpenStore): void {
     const tested = await open(t)
     const names = ['g/a', 'g/a.b', 'g/a-b', 'u/a/b', 'u/a/b.', ...Array.from({ length: 300 }, (_, i) => `g/x${i}`)]
     await tested.store.log.append(names.map((name) => append(name, 0)))
-    const sent = { packetId: 7, digest: 'd', seq: 2 }
+    const sent = { packetId: 7, digest: 'd', seq: 2, epoch: 0 }
     await tested.store.log.append([
-      append('g/a', 1, 1, { retransmits: ['b/web', 'a/phone-2', 'a/phone'].map((session) => ({ ...sent, session })) }),
+      append('g/a', 1, 1, { retransmits: ['b/web', 'a/phone-2', 'a/phone'].map((session) => ({ ...sent, session, order: 1 })) }),
     ])
     for await (const { log } of nowAndReopened(tested)) {
       t.same(await listOf(log.conversations()), [...names].sort())

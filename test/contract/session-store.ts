@@ -168,7 +168,7 @@ export function testSessionStore(t: Test, open: OpenStore): void {
   t.test('a removed session can retransmit nothing', async (t) => {
     const tested = await open(t)
     const { store } = tested
-    const sent = { session: 'alice/phone', packetId: 7, digest: 'one' }
+    const sent = { session: 'alice/phone', packetId: 7, digest: 'one', epoch: 1, order: 1 }
     await store.sessions.create(phone, new Map())
     await store.log.append([
       append('u/alice/bob', 0, 1, {
@@ -180,8 +180,8 @@ export function testSessionStore(t: Test, open: OpenStore): void {
     ])
     await store.sessions.remove('alice', 'phone')
     for await (const { log } of nowAndReopened(tested)) {
-      t.equal(await log.findRetransmit(sent), undefined)
-      t.equal((await log.findRetransmit({ ...sent, session: 'alice/phone2' }))?.seq, 1)
+      t.equal(await log.findRetransmit('alice/phone', 7), undefined)
+      t.equal((await log.findRetransmit('alice/phone2', 7))?.seq, 1)
     }
   })
 }

@@ -24,7 +24,14 @@ for (;;) {
       payload: Buffer.alloc(random(2_000), `${head + 1 + i}.`),
     }))
     const effects = conv.startsWith('g/') ? effectsOf(conv.slice(2), head, head + entries.length) : []
-    const retransmits = entries.map(({ seq }) => ({ session: `${conv}/phone`, packetId: seq, digest: String(seq), seq }))
+    const retransmits = entries.map(({ seq }) => ({
+      session: `${conv}/phone`,
+      packetId: seq,
+      digest: String(seq),
+      epoch: 1,
+      order: seq,
+      seq,
+    }))
     return append(conv, head, entries, { effects, retransmits })
   })
   const conflicts = await log.append(batch)

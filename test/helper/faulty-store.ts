@@ -4,12 +4,12 @@ import { createLogger } from '../../broker/logger.js'
 import type { Operation, Plan } from '../../broker/operation.js'
 import {
   type ConversationAppend,
-  type FoundRetransmit,
   type GroupRecord,
   type LogEntry,
   type MemberRecord,
   type SentKey,
   type Store,
+  type StoredRetransmit,
   StoreUnavailable,
 } from '../../broker/store/store.js'
 
@@ -31,8 +31,8 @@ export class FaultyStore {
   /** The append is done, and its promise rejects all the same. */
   failsAfterwards = 0
   appends = 0
-  /** What is known of a send without id. */
-  retransmit: FoundRetransmit | undefined
+  /** The last send without id. */
+  retransmit: StoredRetransmit | undefined
 
   of(conv: string): LogEntry[] {
     const entries = this.entries.get(conv) ?? []

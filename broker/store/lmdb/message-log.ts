@@ -12,14 +12,11 @@ import type { ConversationId } from '../../topics.js'
 import { isGroup, usersOf } from '../../topics.js'
 import {
   type ConversationAppend,
-  type FoundRetransmit,
   type LogEntry,
   type LogPlace,
   type MessageLog,
-  type Retransmit,
   readBytesMax,
   type SentKey,
-  type SentRecord,
   type StoredRetransmit,
   StoreUnavailable,
 } from '../store.js'
@@ -310,17 +307,15 @@ export class LmdbMessageLog implements MessageLog {
     return hashes
   }
 
-  async findRetransmit({ session, packetId, digest }: Retransmit): Promise<FoundRetransmit | undefined> {
+  async findRetransmit(session: string, packetId: number): Promise<StoredRetransmit | undefined> {
     this.#environment.assertOpen()
     const found = this.#tables.retransmits.get(retransmitKey(session, packetId))
-    if (found === undefined) return undefined
-    const record = JSON.parse(found.toString()) as SentRecord & { packetId: number; digest: string; ts: number }
-    return record.packetId === packetId && record.digest === digest ? { conv: record.conv, seq: record.seq, ts: record.ts } : undefined
+    return found === undefined ? undefined : storedRetransmit(session, found)
   }
 
   async *retransmits(): AsyncIterable<StoredRetransmit> {
     for await (const { key, value } of rowsOf(this.#environment, this.#tables.retransmits, { start: lowest })) {
-      yield { session: textsOf(key)[0] as string, ...(JSON.parse(value.toString()) as Omit<StoredRetransmit, 'session'>) }
+      yield storedRetransmit(textsOf(key)[0] as string, value)
     }
   }
 
@@ -383,6 +378,7 @@ const settleGrowth = 3
 /** Sends without id that are remembered per session: as many as a client may have under way. */
 const retransmitsMax = 256
 const retransmitKey = (session: string, packetId: number): Buffer => plainKey(session, String(packetId % retransmitsMax))
+const storedRetransmit = (session: string, value: Buffer): StoredRetransmit => ({ session, epoch: 0, ...JSON.parse(value.toString()) })
 
 /** One large append does not keep its memory for ever. */
 const keptOrNew = (arena: ByteWriter): ByteWriter => (arena.bytes.length > arenaKeptBytesMax ? new ByteWriter(arenaBytesMin) : arena)

@@ -6,17 +6,13 @@
 import type { ConversationId } from '../../topics.js'
 import { groupConversation, isGroup, usersOf } from '../../topics.js'
 import { type ConversationDocument, fieldOf, type MemberDocument, pairId, type SegmentDocument, segmentId } from './collections.js'
+import { encodeLastSend, retransmitId } from './last-sends.js'
 import type { MongodbServer } from './server.js'
 
 export interface Position {
   head: number
   ts: number
 }
-
-/** A send without id is remembered for so many packet ids of a session. */
-const retransmitsMax = 256
-
-export const retransmitId = (session: string, packetId: number): string => pairId(session, String(packetId % retransmitsMax))
 
 export class Applied {
   readonly #server: MongodbServer
@@ -81,15 +77,15 @@ export class Applied {
 
   async #putRetransmits(segments: readonly SegmentDocument[]): Promise<void> {
     const updates = segments.flatMap(({ conv, entries, after, retransmits = [] }) =>
-      retransmits.map(({ session, packetId, digest, seq, isRetry }) => {
-        const ts = entries[seq - after - 1]?.ts ?? 0
-        const $set = { session, packetId, digest, conv, seq, ts, ...(isRetry && { isRetry }) }
-        const update = isRetry ? { $set } : { $set, $unset: { isRetry: '' as const } }
-        return { updateOne: { filter: { _id: retransmitId(session, packetId) }, update, upsert: true } }
+      retransmits.map((retransmit) => {
+        const { session, packetId, seq } = retransmit
+        const last = encodeLastSend(retransmit, conv, entries[seq - after - 1]?.ts ?? 0)
+        return {
+          updateOne: { filter: { _id: retransmitId(session, packetId) }, update: { $set: { session }, $max: { last } }, upsert: true },
+        }
       }),
     )
-    if (updates.length > 0)
-      await this.#server.runUpsert(() => this.#server.bulk(this.#server.collections.retransmits, updates, { ordered: true }))
+    if (updates.length > 0) await this.#server.runUpsert(() => this.#server.bulk(this.#server.collections.retransmits, updates))
   }
 }
 

@@ -5,7 +5,7 @@
  */
 import { Binary, type Collection, type Db } from 'mongodb'
 import type { ConversationId } from '../../topics.js'
-import type { ConversationAppend, Effect, GroupRecord, LogEntry, Role, Span, StoredRetransmit, UserRecord } from '../store.js'
+import type { ConversationAppend, Effect, GroupRecord, LogEntry, Role, Span, UserRecord } from '../store.js'
 
 export interface EntryDocument {
   seq: number
@@ -62,8 +62,11 @@ export interface UserDocument extends UserRecord {
   _id: string
 }
 
-export interface RetransmitDocument extends StoredRetransmit {
+export interface RetransmitDocument {
   _id: string
+  session: string
+  /** See last-sends.ts. */
+  last: string
 }
 
 /** The last three are there while the device has a stored session, `endedAt` is while it has none. */

@@ -7,19 +7,18 @@ import { Binary } from 'mongodb'
 import type { ConversationId } from '../../topics.js'
 import {
   type ConversationAppend,
-  type FoundRetransmit,
   type LogEntry,
   type LogPlace,
   type MessageLog,
-  type Retransmit,
   readBytesMax,
   type SentKey,
   type StoredRetransmit,
   StoreUnavailable,
 } from '../store.js'
-import { type Applied, retransmitId } from './applied.js'
+import type { Applied } from './applied.js'
 import { decodeEntry, decodeId, encodeEntry, encodeId, type SegmentDocument, segmentId } from './collections.js'
 import { FreshIds } from './fresh-ids.js'
+import { decodeLastSend, retransmitId } from './last-sends.js'
 import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
 
@@ -126,12 +125,10 @@ export class MongodbMessageLog implements MessageLog {
     return keys.map(({ conv, from, id }) => found.get(`${conv} ${from} ${id}`))
   }
 
-  async findRetransmit({ session, packetId, digest }: Retransmit): Promise<FoundRetransmit | undefined> {
+  async findRetransmit(session: string, packetId: number): Promise<StoredRetransmit | undefined> {
     const { retransmits } = this.#server.collections
     const found = await this.#server.run(() => retransmits.findOne({ _id: retransmitId(session, packetId) }))
-    if (found === null || found.packetId !== packetId || found.digest !== digest) return undefined
-    const { conv, seq, ts, isRetry } = found
-    return { conv, seq, ts, ...(isRetry && { isRetry }) }
+    return found === null ? undefined : decodeLastSend(found)
   }
 
   async rewrite(conv: ConversationId, payloads: ReadonlyMap<number, Buffer>): Promise<void> {
@@ -157,7 +154,7 @@ export class MongodbMessageLog implements MessageLog {
   }
 
   async *retransmits(): AsyncIterable<StoredRetransmit> {
-    for await (const { _id, ...retransmit } of inOrder(this.#server, this.#server.collections.retransmits)) yield retransmit
+    for await (const document of inOrder(this.#server, this.#server.collections.retransmits)) yield decodeLastSend(document)
   }
 
   async *conversations(after: ConversationId = ''): AsyncIterable<ConversationId> {

@@ -101,11 +101,8 @@ export class MongodbServer {
   }
 
   /** All writes; in one command, unless the server does not bear it. Rejects as the driver does. */
-  async bulk<T extends Document>(
-    collection: Collection<T>,
-    writes: readonly AnyBulkWriteOperation<T>[],
-    order: { ordered: boolean } = { ordered: false },
-  ): Promise<void> {
+  async bulk<T extends Document>(collection: Collection<T>, writes: readonly AnyBulkWriteOperation<T>[]): Promise<void> {
+    const order = { ordered: false }
     if (this.#hasIndexes) return void (await collection.bulkWrite([...writes], order))
     const written = this.#lastBulk.then(async () => {
       for (let at = 0; at < writes.length; at += ferretWritesMax) await collection.bulkWrite(writes.slice(at, at + ferretWritesMax), order)

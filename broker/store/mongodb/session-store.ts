@@ -9,6 +9,7 @@ import { InTurn } from '../../in-turn.js'
 import type { ConversationId } from '../../topics.js'
 import type { MovedCursor, SessionRecord, SessionStore } from '../store.js'
 import { fieldOf, nameOf, pairId, type SessionDocument } from './collections.js'
+import { behindEpoch } from './last-sends.js'
 import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
 
@@ -77,7 +78,7 @@ export class MongodbSessionStore implements SessionStore {
         const update = { $set, $unset: { endedAt: '' } } as const
         isOther = (await sessions.updateOne({ _id, epoch: { $lte: epoch } }, update, { upsert: true })).matchedCount > 0
       })
-      if (isOther) await this.#forgetRetransmits(user, device)
+      if (isOther) await this.#forgetRetransmits(user, device, epoch)
     })
   }
 
@@ -121,12 +122,14 @@ export class MongodbSessionStore implements SessionStore {
     const update = { $unset: { createdTs: '', seenTs: '', cursors: '' }, $set: { endedAt: new Date() } } as const
     await this.#queue.run([_id], async () => {
       const { matchedCount } = await this.#server.run(() => sessions.updateOne({ _id, epoch: { $lte: epoch } }, update))
-      if (matchedCount > 0) await this.#forgetRetransmits(user, device)
+      if (matchedCount > 0) await this.#forgetRetransmits(user, device, epoch)
     })
   }
 
-  async #forgetRetransmits(user: string, device: string): Promise<void> {
-    await this.#server.run(() => this.#server.collections.retransmits.deleteMany({ session: `${user}/${device}` }))
+  /** A later connect may have sent while this one was on its way. */
+  async #forgetRetransmits(user: string, device: string, epoch: number): Promise<void> {
+    const old = { session: `${user}/${device}`, last: { $lt: behindEpoch(epoch) } }
+    await this.#server.run(() => this.#server.collections.retransmits.deleteMany(old))
   }
 }
 
