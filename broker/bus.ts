@@ -16,6 +16,8 @@ export interface Bus {
   on(kind: string, handler: BusHandler): void
   /** Called, of all who ask for it, when something that was told may not have been heard here, and from now on can be. Must not throw. */
   onMissed(handler: () => void): void
+  /** Resolves when all that other nodes had told before this call has been handled here; rejects when that cannot be known. */
+  caughtUp(): Promise<void>
   close(): void
 }
 
@@ -37,6 +39,10 @@ export class LocalBus implements Bus {
 
   onMissed(_handler: () => void): void {
     // There is nobody to miss.
+  }
+
+  async caughtUp(): Promise<void> {
+    // There is nobody to hear.
   }
 
   close(): void {

@@ -16,6 +16,7 @@ import type { Refusal } from './errors.js'
 import type { Forget } from './forget.js'
 import type { HttpRoute } from './http-route.js'
 import type { Hub } from './hub.js'
+import type { Lists } from './lists.js'
 import type { LogWriter } from './log-writer.js'
 import type { Logger } from './logger.js'
 import type { Session } from './session.js'
@@ -188,6 +189,7 @@ export interface PluginServer {
   readonly bus: Bus
   readonly signals: Signals
   readonly delivered: Delivered
+  readonly lists: Lists
   readonly avatars: Avatars
   /** Of Prometheus, for metrics of the plugin's own. */
   readonly registry: Registry

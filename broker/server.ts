@@ -25,6 +25,7 @@ import { createForgetting, type Forget } from './forget.js'
 import { createHttp } from './http.js'
 import { Hub } from './hub.js'
 import { listen } from './listeners.js'
+import { StoredLists } from './lists.js'
 import { LocalDeviceRegistry } from './local-device-registry.js'
 import { LogWriter } from './log-writer.js'
 import { createLogger, type Logger } from './logger.js'
@@ -238,6 +239,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
         bus,
         signals,
         delivered,
+        lists: cluster?.lists ?? new StoredLists(store),
         registry: metrics.registry,
         avatars,
         devices,

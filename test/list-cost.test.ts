@@ -1,6 +1,7 @@
 /** What a page of the list of conversations costs: the store is asked as often for fifty rows as for five, whatever was said last in them. */
 import t from 'tap'
 import { Delivered } from '../broker/delivered.js'
+import { StoredLists } from '../broker/lists.js'
 import { createLogger } from '../broker/logger.js'
 import { createLmdbStore } from '../broker/store/lmdb/lmdb-store.js'
 import type { Store } from '../broker/store/store.js'
@@ -48,7 +49,12 @@ t.test('the store is asked a few times for a page, however long it is', async (t
     records: counted(real.records, asked),
   }
   const delivered = new Delivered({ records: store.records, logger, moved: () => undefined })
-  const { handle } = listMethod({ store, delivered, preferences: new Preferences(store, { sendEvent: () => undefined } as never) })
+  const { handle } = listMethod({
+    store,
+    lists: new StoredLists(store),
+    delivered,
+    preferences: new Preferences(store, { sendEvent: () => undefined } as never),
+  })
   const page = async (limit: number): Promise<{ rows: { conv: string; last: { seq: number; reactions?: object } }[]; asked: string[] }> => {
     asked.length = 0
     const { conversations } = (await handle({ user: 'alice', device: '' }, { limit } as never)) as { conversations: never[] }

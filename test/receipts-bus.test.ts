@@ -22,6 +22,7 @@ t.test('what was acknowledged on one node the other knows before it is in the st
     publish,
     on,
     onMissed: () => undefined,
+    caughtUp: async () => undefined,
     close: () => undefined,
   })
   const node = (place: Bus): { delivered: Delivered; plugin: Plugin } => {

@@ -14,6 +14,7 @@ function twoNodes(): { buses: [Bus, Bus]; say(message: Buffer): void } {
     publish: (kind, message) => handlers[mine === 0 ? 1 : 0].get(kind)?.(message, `node-${mine}`),
     on: (kind, handler) => void handlers[mine].set(kind, handler),
     onMissed: () => undefined,
+    caughtUp: async () => undefined,
     close: () => undefined,
   })
   return { buses: [bus(0), bus(1)], say: (message) => handlers[0].get('signal')?.(message, 'node-1') }

@@ -20,6 +20,7 @@ function busesOf(nodes: number, random: (below: number) => number): Bus[] {
     node: `node-${at}`,
     isUp: true,
     onMissed: () => undefined,
+    caughtUp: async () => undefined,
     close: async () => undefined,
     publish: (kind, message) => {
       for (const theirs of handlers) if (theirs !== mine) setTimeout(() => theirs.get(kind)?.(message, `node-${at}`), random(4))

@@ -7,6 +7,7 @@ import type { Logger } from '../logger.js'
 import type { Positions } from '../positions.js'
 import type { Effect, LogEntry, Store } from '../store/store.js'
 import type { ConversationId } from '../topics.js'
+import { KeptLists } from './kept-lists.js'
 import { LogCheck } from './log-check.js'
 import { LogFeed } from './log-feed.js'
 import { LogFollower } from './log-follower.js'
@@ -26,15 +27,37 @@ export interface ClusterOptions {
 }
 
 export class Cluster {
+  readonly lists: KeptLists
   readonly #order: LogOrder
   readonly #check: LogCheck
   readonly #follower: LogFollower
   readonly #feed: LogFeed
 
   constructor({ store, logger, bus, audience, learned, missed, observe }: ClusterOptions) {
-    this.#order = new LogOrder({ store, logger, audience, observeRecovered: observe.recovered })
+    this.lists = new KeptLists({ store, bus, hearsAll: () => this.#follower.hearsAll })
+    const { lists } = this
+    bus.onMissed(() => lists.doubted())
+    const recovered = (entries: number): void => {
+      lists.doubted()
+      observe.recovered(entries)
+    }
+    this.#order = new LogOrder({ store, logger, audience, observeRecovered: recovered })
     this.#check = new LogCheck({ store, logger, order: this.#order, audience })
-    this.#follower = new LogFollower({ bus, order: this.#order, check: this.#check, logger, learned, missed, observeLost: observe.lost })
+    this.#follower = new LogFollower({
+      bus,
+      order: this.#order,
+      check: this.#check,
+      logger,
+      learned(conv, entry, effects) {
+        lists.changed(conv, effects)
+        learned(conv, entry, effects)
+      },
+      missed,
+      observeLost() {
+        lists.doubted()
+        observe.lost()
+      },
+    })
     this.#feed = new LogFeed(bus)
   }
 
@@ -54,12 +77,14 @@ export class Cluster {
 
   /** This node has written an entry; in log order per conversation. */
   written(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
+    this.lists.changed(conv, effects)
     this.#order.offer(conv, entry, effects)
     this.#feed.written(conv, entry, effects)
   }
 
   /** The log has come to this entry, and it may be that nobody was told: whoever wrote it does not know that it was written. */
   found(conv: ConversationId, seq: number): void {
+    this.lists.doubted()
     this.#order.reached(conv, seq)
     this.#feed.found(conv, seq)
   }

@@ -64,6 +64,12 @@ export class LogFollower {
     return count
   }
 
+  /** Nobody who was heard lately is silent. */
+  get hearsAll(): boolean {
+    const nowMs = performance.now()
+    return [...this.#peers.values()].every(({ heardMs }) => nowMs - heardMs < silentMs || nowMs - heardMs > deadMs)
+  }
+
   #read<Told>(node: string, bytes: Buffer, decode: (bytes: Buffer) => Told, hear: (told: Told) => void): void {
     let told: Told
     try {

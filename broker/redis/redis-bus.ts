@@ -6,6 +6,7 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Bus, BusHandler } from '../bus.js'
 import type { Logger } from '../logger.js'
+import { within } from '../within.js'
 import { connectRedis, type RedisConnection } from './connect.js'
 import { keepSubscribed } from './keep-subscribed.js'
 import { publishOn } from './one-link.js'
@@ -21,6 +22,7 @@ export interface RedisBusOptions {
 }
 
 const macBytes = 16
+const caughtUpMs = 1_000
 /** What a node says that could not say something. */
 const missedKind = 'missed'
 /** Sent and not yet taken by Redis. */
@@ -90,6 +92,12 @@ export class RedisBus implements Bus {
 
   onMissed(handler: () => void): void {
     this.#missedHandlers.push(handler)
+  }
+
+  /** The answer comes on the same link behind all that Redis had to say before. */
+  async caughtUp(): Promise<void> {
+    if (!this.isUp) throw new Error('the bus is down')
+    await within(caughtUpMs, this.#subscriber.subscribe(this.#channel))
   }
 
   #missed(): void {

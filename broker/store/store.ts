@@ -199,8 +199,11 @@ export interface Directory {
   member(group: string, user: string): Promise<MemberRecord | undefined>
   /** Every conversation the user takes or took part in, in no particular order. */
   conversationsOf(user: string): Promise<ConversationRow[]>
-  /** The same, each with a head; what the row says of memberships is as new as that, or newer. */
-  conversationsAtHead(user: string): Promise<RowAtHead[]>
+  /**
+   * The same, each with a head; what the row says of memberships is as new as that, or newer. Of `convs` only, those of them that are his. Sees all
+   * that append has resolved; of an entry whose writer has ended before it did, perhaps not yet what `log.head` says.
+   */
+  conversationsAtHead(user: string, convs?: readonly ConversationId[]): Promise<RowAtHead[]>
   conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined>
   /** Read positions, in the order asked; 0 where nothing was read. */
   reads(places: readonly { user: string; conv: ConversationId }[]): Promise<number[]>

@@ -10,9 +10,9 @@ import { listMethod } from './list.js'
 import { Preferences, updateMethod } from './preferences.js'
 import { syncMethod } from './sync.js'
 
-export const createConversations: PluginFactory = ({ store, delivered, signals, logger }) => {
+export const createConversations: PluginFactory = ({ store, lists, delivered, signals, logger }) => {
   const preferences = new Preferences(store, signals)
-  const conversations = listMethod({ store, delivered, preferences })
+  const conversations = listMethod({ store, lists, delivered, preferences })
   return {
     name: 'conversations',
     start: () => warmUp({ store, logger }, (user) => conversations.handle({ user, device: '' }, {} as never)),
@@ -22,7 +22,7 @@ export const createConversations: PluginFactory = ({ store, delivered, signals, 
     },
     methods: {
       history: historyMethod(store),
-      sync: syncMethod(store),
+      sync: syncMethod({ store, lists }),
       conversations,
       'conversation.update': updateMethod(preferences),
     },

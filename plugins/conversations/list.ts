@@ -7,12 +7,13 @@ import { unreadOf, visibleHead, visibleRanges } from '../../broker/backlog.js'
 import { type Delivered, positionsOf } from '../../broker/delivered.js'
 import { refuse } from '../../broker/errors.js'
 import { type FoldableMessage, foldMessages, targetOf } from '../../broker/fold.js'
+import type { List, Lists } from '../../broker/lists.js'
 import { addressSchema, messageSchema } from '../../broker/payloads.js'
 import { type Caller, type Method, method } from '../../broker/plugin.js'
 import type { LogEntry, RowAtHead, Store } from '../../broker/store/store.js'
 import { addressOf, type ConversationId, groupOf, isGroup, peerOf } from '../../broker/topics.js'
 import type { Preference, Preferences } from './preferences.js'
-import { messageOf, readBefore, replyBytesMax, rowsNewestFirst } from './reading.js'
+import { messageOf, readBefore, replyBytesMax } from './reading.js'
 
 const pageMax = 200
 const pageDefault = 50
@@ -54,13 +55,13 @@ const resultSchema = Type.Object({
 
 interface ListWorld {
   store: Store
+  lists: Lists
   delivered: Delivered
   preferences: Preferences
 }
 
-/** All rows of a user, and what he has set for some of them. */
-interface Ordered {
-  rows: readonly RowAtHead[]
+/** All rows of a user, pinned ones first, and what he has set for some of them. */
+interface Ordered extends List {
   preferred: ReadonlyMap<ConversationId, Preference>
 }
 
@@ -87,11 +88,11 @@ function isBehind(ordered: Ordered, row: RowAtHead, [pinned, ts, conv]: Place): 
   return row.ts < ts || (row.ts === ts && row.conv > conv)
 }
 
-async function rowsInOrder({ store, preferences }: ListWorld, user: string): Promise<Ordered> {
-  const [rows, preferred] = await Promise.all([rowsNewestFirst(store, user), preferences.of(user)])
-  const all: Ordered = { rows, preferred }
+async function rowsInOrder({ lists, preferences }: ListWorld, user: string): Promise<Ordered> {
+  const [list, preferred] = await Promise.all([lists.of(user), preferences.of(user)])
+  const all: Ordered = { ...list, preferred }
   if (preferred.size === 0) return all
-  return { rows: [...rows.filter((row) => isPinned(all, row)), ...rows.filter((row) => !isPinned(all, row))], preferred }
+  return { ...all, rows: [...all.rows.filter((row) => isPinned(all, row)), ...all.rows.filter((row) => !isPinned(all, row))] }
 }
 
 async function list(
@@ -106,7 +107,7 @@ async function list(
   let bytes = 0
   for (let at = 0; at < rows.length && page.length < limit; at += rowsAtOnce) {
     const some = rows.slice(at, Math.min(at + rowsAtOnce, limit))
-    for (const described of await describe(world, user, some, fold)) {
+    for (const described of await describe(world, user, await all.current(some), fold)) {
       const whole = { ...described, ...all.preferred.get((rows[page.length] as RowAtHead).conv) }
       bytes += Buffer.byteLength(JSON.stringify(whole))
       if (bytes > replyBytesMax && page.length > 0) return { conversations: page, next: cursorOf(all, rows[page.length - 1] as RowAtHead) }

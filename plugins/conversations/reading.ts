@@ -1,12 +1,12 @@
 /**
- * What all views of a user's conversations share: his row of one of them, its entries that he may see, and all his rows newest first.
+ * What all views of a user's conversations share: his row of one of them, and its entries that he may see.
  * Nobody reads a seq at which he was not a member.
  */
-import { visibleHead, visibleRanges } from '../../broker/backlog.js'
+import { visibleRanges } from '../../broker/backlog.js'
 import { refuse } from '../../broker/errors.js'
 import type { FoldableMessage } from '../../broker/fold.js'
 import type { Caller } from '../../broker/plugin.js'
-import type { ConversationRow, LogEntry, RowAtHead, Store } from '../../broker/store/store.js'
+import type { ConversationRow, LogEntry, Store } from '../../broker/store/store.js'
 import { type Address, type ConversationId, conversationOf, groupOf, isGroup, peerOf } from '../../broker/topics.js'
 
 export const replyBytesMax = 192 * 1024
@@ -69,20 +69,4 @@ export async function readAfter(
     }
   }
   return found
-}
-
-/** When a group that the user has left was last active is none of his business. */
-async function withVisibleTs({ log }: Store, row: RowAtHead): Promise<RowAtHead> {
-  const head = visibleHead(row, row.head)
-  const [last] = await log.read(row.conv, head, head, 1)
-  return { ...row, ts: last?.ts ?? 0 }
-}
-
-const seesTheHead = (row: RowAtHead): boolean => row.spans === undefined || visibleHead(row, row.head) === row.head
-
-export async function rowsNewestFirst(store: Store, user: string): Promise<RowAtHead[]> {
-  const rows = await store.directory.conversationsAtHead(user)
-  const isPartial = rows.some((row) => !seesTheHead(row))
-  const placed = isPartial ? await Promise.all(rows.map((row) => (seesTheHead(row) ? row : withVisibleTs(store, row)))) : rows
-  return placed.sort((a, b) => b.ts - a.ts || (a.conv < b.conv ? -1 : 1))
 }

@@ -3,10 +3,10 @@ import { type Static, Type } from 'typebox'
 import { visibleHead, visibleRanges } from '../../broker/backlog.js'
 import { type FoldableMessage, foldMessages } from '../../broker/fold.js'
 import { messageSchema } from '../../broker/payloads.js'
-import { type Caller, type Method, method } from '../../broker/plugin.js'
-import type { LogEntry, Store } from '../../broker/store/store.js'
+import { type Caller, type Method, method, type PluginServer } from '../../broker/plugin.js'
+import type { LogEntry } from '../../broker/store/store.js'
 import { type Address, addressOf } from '../../broker/topics.js'
-import { messageOf, readAfter, replyBytesMax, rowsNewestFirst } from './reading.js'
+import { messageOf, readAfter, replyBytesMax } from './reading.js'
 
 const strict = { additionalProperties: false }
 const limitMax = 1_000
@@ -29,8 +29,10 @@ const paramsSchema = Type.Object(
 
 const resultSchema = Type.Object({ messages: Type.Array(messageSchema), heads: positionsSchema, more: Type.Boolean() })
 
+type SyncWorld = Pick<PluginServer, 'store' | 'lists'>
+
 async function sync(
-  store: Store,
+  { store, lists }: SyncWorld,
   { user }: Caller,
   { cursors = {}, limit = limitMax, fold }: Static<typeof paramsSchema>,
 ): Promise<object> {
@@ -39,7 +41,7 @@ async function sync(
   let room = limit
   let bytes = replyBytesMax
   let more = false
-  for (const [place, row] of (await rowsNewestFirst(store, user)).entries()) {
+  for (const [place, row] of (await lists.of(user)).rows.entries()) {
     const conv = addressOf(row.conv, user)
     const head = visibleHead(row, row.head)
     if (place < headsMax) heads[conv] = head
@@ -56,4 +58,4 @@ async function sync(
   return { messages: fold === true ? foldMessages(messages) : messages, heads, more }
 }
 
-export const syncMethod = (store: Store): Method => method(paramsSchema, (caller, params) => sync(store, caller, params), resultSchema)
+export const syncMethod = (world: SyncWorld): Method => method(paramsSchema, (caller, params) => sync(world, caller, params), resultSchema)

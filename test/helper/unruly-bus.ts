@@ -31,6 +31,7 @@ export class UnrulyBuses {
       publish: (kind, message) => this.#publish(node, kind, message),
       on: (kind, handler) => void handlers.set(kind, handler),
       onMissed: () => undefined,
+      caughtUp: async () => undefined,
       close: () => undefined,
     }
   }

@@ -146,9 +146,9 @@ export class LmdbDirectory implements Directory {
     return found
   }
 
-  async conversationsAtHead(user: string): Promise<RowAtHead[]> {
+  async conversationsAtHead(user: string, convs?: readonly ConversationId[]): Promise<RowAtHead[]> {
     // In place: of thousands a second object each doubles what the first call after a start takes.
-    const rows = (await this.conversationsOf(user)) as RowAtHead[]
+    const rows = (convs === undefined ? await this.conversationsOf(user) : await this.#rowsIn(user, convs)) as RowAtHead[]
     const heads = await this.#log.heads(rows.map(({ conv }) => conv))
     for (let at = 0; at < rows.length; at++) {
       const row = rows[at] as RowAtHead
@@ -157,6 +157,11 @@ export class LmdbDirectory implements Directory {
       row.ts = ts
     }
     return rows
+  }
+
+  async #rowsIn(user: string, convs: readonly ConversationId[]): Promise<ConversationRow[]> {
+    const rows = await Promise.all(convs.map((conv) => this.conversation(user, conv)))
+    return rows.filter((row) => row !== undefined)
   }
 
   async conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined> {

@@ -21,10 +21,16 @@ export class Applied {
     this.#server = server
   }
 
-  /** What is derived of each conversation, after all of its log was applied. Those without entries are left out. */
-  async upToDate(convs: readonly ConversationId[]): Promise<Map<ConversationId, ConversationDocument>> {
-    const { conversations, messages } = this.#server.collections
-    const found = await this.#server.findNamed(conversations, convs)
+  /** What was derived of each conversation, with what `sender` has sent and nobody else. Those without entries are left out. */
+  states(convs: readonly ConversationId[], sender?: string): Promise<Map<ConversationId, ConversationDocument>> {
+    const projection = { head: 1, ts: 1, ...(sender !== undefined && { [`sent.${fieldOf(sender)}`]: 1 }) }
+    return this.#server.findNamed(this.#server.collections.conversations, convs, projection)
+  }
+
+  /** The same, after all of its log was applied. */
+  async upToDate(convs: readonly ConversationId[], sender?: string): Promise<Map<ConversationId, ConversationDocument>> {
+    const { messages } = this.#server.collections
+    const found = await this.states(convs, sender)
     const next = new Map(convs.map((conv) => [segmentId(conv, found.get(conv)?.head ?? 0), conv]))
     const unapplied = [...(await this.#server.findNamed(messages, [...next.keys()])).values()]
     if (unapplied.length === 0) return found
@@ -35,7 +41,7 @@ export class Applied {
       const names = segments.map(({ conv, last }) => segmentId(conv, last))
       segments = [...(await this.#server.findNamed(messages, names)).values()]
     }
-    for (const [conv, document] of await this.#server.findNamed(conversations, behind)) found.set(conv, document)
+    for (const [conv, document] of await this.states(behind, sender)) found.set(conv, document)
     return found
   }
 

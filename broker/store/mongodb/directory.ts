@@ -8,6 +8,10 @@ import { type ConversationDocument, fieldOf, type MemberDocument, pairId } from 
 import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
 
+/** What a row of a user's list is made of. */
+const rowFields = { conv: 1, user: 1, read: 1, spans: 1 }
+const rowsAtOnce = 10_000
+
 export class MongodbDirectory implements Directory {
   readonly #server: MongodbServer
   readonly #applied: Applied
@@ -65,7 +69,9 @@ export class MongodbDirectory implements Directory {
 
   async members(group: string): Promise<MemberRecord[]> {
     const conv = groupConversation(group)
-    return (await this.#server.run(() => this.#server.collections.members.find({ conv }).toArray())).map(memberOf)
+    return (await this.#server.run(() => this.#server.collections.members.find({ conv }, { batchSize: rowsAtOnce }).toArray())).map(
+      memberOf,
+    )
   }
 
   async member(group: string, user: string): Promise<MemberRecord | undefined> {
@@ -75,35 +81,47 @@ export class MongodbDirectory implements Directory {
   }
 
   async conversationsOf(user: string): Promise<ConversationRow[]> {
-    const members = await this.#server.run(() => this.#server.collections.members.find({ user }).toArray())
-    const states = await this.#applied.upToDate(members.map(({ conv }) => conv))
+    const members = await this.#membersOf(user)
+    const states = await this.#applied.upToDate(
+      members.map(({ conv }) => conv),
+      user,
+    )
     return members.map((member) => rowOf(member, states.get(member.conv)))
   }
 
-  async conversationsAtHead(user: string): Promise<RowAtHead[]> {
+  /** Of an unknown number the server gives the first hundred and has to be asked again. */
+  #membersOf(user: string): Promise<MemberDocument[]> {
     const { members } = this.#server.collections
-    const known = await this.#server.run(() => members.find({ user }).toArray())
-    const states = await this.#applied.upToDate(known.map(({ conv }) => conv))
-    // Who has left meanwhile has done so in an entry that the head may be behind, and may not see what follows it.
-    const groups = await this.#server.findNamed(
-      members,
-      known.filter(({ conv }) => isGroup(conv)).map(({ _id }) => _id),
+    return this.#server.run(() => members.find({ user }, { projection: rowFields, batchSize: rowsAtOnce }).toArray())
+  }
+
+  async conversationsAtHead(user: string, convs?: readonly ConversationId[]): Promise<RowAtHead[]> {
+    const known = convs === undefined ? await this.#membersOf(user) : []
+    const all = convs ?? known.map(({ conv }) => conv)
+    const states = await this.#applied.states(all, user)
+    // Behind the heads: who has left meanwhile has done so in an entry that the head may be behind, and may not see what follows it.
+    const named = convs ?? all.filter(isGroup)
+    const later = await this.#server.findNamed(
+      this.#server.collections.members,
+      named.map((conv) => pairId(conv, user)),
+      rowFields,
     )
-    return known.map((member) => {
+    const members = convs === undefined ? known.map((member) => later.get(member._id) ?? member) : [...later.values()]
+    return members.map((member) => {
       const state = states.get(member.conv)
-      return { ...rowOf(groups.get(member._id) ?? member, state), head: state?.head ?? 0, ts: state?.ts ?? 0 }
+      return { ...rowOf(member, state), head: state?.head ?? 0, ts: state?.ts ?? 0 }
     })
   }
 
   async conversation(user: string, conv: ConversationId): Promise<ConversationRow | undefined> {
-    const states = await this.#applied.upToDate([conv])
+    const states = await this.#applied.upToDate([conv], user)
     const member = await this.#server.run(() => this.#server.collections.members.findOne({ _id: pairId(conv, user) }))
     return member === null ? undefined : rowOf(member, states.get(conv))
   }
 
   async reads(places: readonly { user: string; conv: ConversationId }[]): Promise<number[]> {
     const ids = places.map(({ user, conv }) => pairId(conv, user))
-    const found = await this.#server.findNamed(this.#server.collections.members, ids)
+    const found = await this.#server.findNamed(this.#server.collections.members, ids, { read: 1 })
     return ids.map((id) => found.get(id)?.read ?? 0)
   }
 

@@ -17,11 +17,13 @@ const schema = 1
 export interface MongodbStoreOptions {
   /** For tests: a server that stands in for MongoDB gets the commands that MongoDB would get. */
   asMongodb?: boolean
+  /** For tests: called with the name of each command that was answered. */
+  observeCommand?: (name: string) => void
 }
 
 /** Rejects with one line that says why when the server cannot be reached or its database cannot be used. `url` may name the database; `parley` otherwise. */
-export async function createMongodbStore(url: string, { asMongodb = false }: MongodbStoreOptions = {}): Promise<Store> {
-  const server = await MongodbServer.connect(url, asMongodb).catch(tellOperator)
+export async function createMongodbStore(url: string, { asMongodb = false, observeCommand }: MongodbStoreOptions = {}): Promise<Store> {
+  const server = await MongodbServer.connect(url, asMongodb, observeCommand).catch(tellOperator)
   try {
     await checkSchema(server)
     await server.run(() => createIndexes(server.collections))

@@ -59,9 +59,11 @@ export class MongodbServer {
   }
 
   /** Rejects with StoreUnavailable when there is no server. `asMongodb`: it gets the commands of MongoDB, whatever it says that it is. */
-  static async connect(url: string, asMongodb: boolean): Promise<MongodbServer> {
+  static async connect(url: string, asMongodb: boolean, observe?: (command: string) => void): Promise<MongodbServer> {
     const isFerret = await isFerretAt(url)
-    return new MongodbServer(clientOf(url, isFerret ? ferretPoolMax : poolMax), databaseOf(url), asMongodb || !isFerret)
+    const client = clientOf(url, isFerret ? ferretPoolMax : poolMax, observe !== undefined)
+    if (observe !== undefined) client.on('commandSucceeded', ({ commandName }) => observe(commandName))
+    return new MongodbServer(client, databaseOf(url), asMongodb || !isFerret)
   }
 
   /** False for FerretDB 1 on SQLite, which finds only a single _id without reading the whole collection. */
@@ -125,18 +127,25 @@ export class MongodbServer {
     })
   }
 
-  /** The documents of these names that exist, by name. */
-  async findNamed<T extends { _id: string }>(collection: Collection<T>, ids: readonly string[]): Promise<Map<string, T>> {
-    const found = new Map<string, T>()
+  /** The documents of these names that exist, by name. Of each only what `projection` says. */
+  async findNamed<T extends { _id: string }>(
+    collection: Collection<T>,
+    ids: readonly string[],
+    projection: Document = {},
+  ): Promise<Map<string, T>> {
+    if (ids.length === 0) return new Map()
     const isTogether = this.#hasIndexes || ids.length >= namedMin
-    const size = isTogether ? namedMax : singlyMax
-    for (let at = 0; at < ids.length; at += size) {
-      const some = ids.slice(at, at + size)
-      const documents = isTogether
-        ? await this.run(() => collection.find({ _id: { $in: some } } as unknown as Filter<T>).toArray())
-        : await this.run(() => Promise.all(some.map((_id) => collection.findOne({ _id } as unknown as Filter<T>))))
+    // In one answer: of an unknown number the server gives the first hundred and has to be asked again.
+    const together = (some: readonly string[]) =>
+      collection.find({ _id: { $in: some } } as unknown as Filter<T>, { projection, batchSize: some.length + 1 }).toArray()
+    const singly = (some: readonly string[]) =>
+      Promise.all(some.map((_id) => collection.findOne({ _id } as unknown as Filter<T>, { projection })))
+    const found = new Map<string, T>()
+    const take = (documents: readonly unknown[]): void => {
       for (const document of documents as (T | null)[]) if (document !== null) found.set(document._id, document)
     }
+    if (!isTogether) for (const some of parts(ids, singlyMax)) take(await this.run(() => singly(some)))
+    else await Promise.all(parts(ids, namedMax).map(async (some) => take(await this.run(() => together(some)))))
     return found
   }
 
@@ -144,6 +153,10 @@ export class MongodbServer {
     this.#closed = true
     await this.#client.close()
   }
+}
+
+function parts(ids: readonly string[], size: number): (readonly string[])[] {
+  return Array.from({ length: Math.ceil(ids.length / size) }, (_, at) => ids.slice(at * size, (at + 1) * size))
 }
 
 async function orUnavailable<T>(work: () => Promise<T>): Promise<T> {
@@ -167,7 +180,7 @@ async function isFerretAt(url: string): Promise<boolean> {
 }
 
 /** Throws OperatorError for a URL that is none. */
-function clientOf(url: string, maxPoolSize: number): MongoClient {
+function clientOf(url: string, maxPoolSize: number, monitorCommands = false): MongoClient {
   try {
     return new MongoClient(url, {
       appName: 'parley',
@@ -176,6 +189,7 @@ function clientOf(url: string, maxPoolSize: number): MongoClient {
       socketTimeoutMS: answerMsMax,
       waitQueueTimeoutMS: answerMsMax,
       maxPoolSize,
+      monitorCommands,
       retryWrites: true,
       writeConcern: { w: 'majority', journal: true, wtimeoutMS: answerMsMax },
       readConcern: { level: 'majority' },
