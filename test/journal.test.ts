@@ -22,7 +22,7 @@ interface Opened {
 
 function open(t: Test, dir: string, released = 0): Opened {
   const found: JournalRecord[] = []
-  const journal = new Journal(dir, released, (record) => found.push(record))
+  const journal = new Journal(dir, { released, durable: 0 }, (record) => found.push(record))
   t.teardown(() => journal.close())
   return { journal, found, texts: found.map(({ body }) => body.toString()) }
 }

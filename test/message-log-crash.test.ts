@@ -2,7 +2,7 @@
  * The message log between its two steps: a record that is durable and not yet done to the directory, a settling that fails, waits or finds
  * little room; and a random run in which commits fail and the store is opened again at any moment.
  */
-import { readdir, rename } from 'node:fs/promises'
+import { readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import t, { type Test } from 'tap'
@@ -271,6 +271,31 @@ t.test('a journal file removed under the store is noticed, and so is one that is
   await rename(join(tested.dir, 'away'), join(journal, file))
   tested.now = await openLog(tested.dir, 16_384)
   t.equal((await everything(tested.now, 'u/a/b')).length, 4)
+})
+
+t.test('a journal that was cut at its end is told from one whose last record a crash has torn', async (t) => {
+  const dir = await newDir(t)
+  const write = async (...heads: number[]): Promise<void> => {
+    const store = await createLmdbStore({ dir })
+    for (const head of heads) t.same(await store.log.append([append('u/a/b', head)]), [])
+    await store.close()
+  }
+  await write(0, 1, 2)
+  const journal = join(dir, 'store', 'journal')
+  const names = await readdir(journal)
+  const whole = new Map(await Promise.all(names.map(async (name) => [name, await readFile(join(journal, name))] as const)))
+  const [name = '', bytes = Buffer.alloc(0)] = [...whole].find(([, { length }]) => length > 0) ?? []
+  const cutTo = (length: number): Promise<void> => writeFile(join(journal, name), bytes.subarray(0, length))
+  for (const length of [bytes.length - 1, bytes.length / 2, 0]) {
+    await cutTo(Math.floor(length))
+    await t.rejects(createLmdbStore({ dir }), {
+      name: 'OperatorError',
+      message: /ends with record \d+, and \d+ was stored: [123] are missing/,
+    })
+  }
+  await cutTo(bytes.length)
+  await write(3)
+  t.pass('nothing was done to it meanwhile')
 })
 
 // --- at random ------------------------------------------------------------------------------------------------------

@@ -38,6 +38,14 @@ interface File {
   isRetired: boolean
 }
 
+/** What the tables know of the journal. */
+export interface JournalNumbers {
+  /** All up to this record is in the tables. */
+  released: number
+  /** This record was written; perhaps not the last one. */
+  durable: number
+}
+
 export interface JournalRecord {
   number: number
   body: Buffer
@@ -58,9 +66,9 @@ export class Journal {
 
   /**
    * Opens the journal in `dir`, which is created if need be, and gives the records behind `released` to `found`, oldest first. Throws an
-   * OperatorError when one is missing or damaged.
+   * OperatorError when one is missing or damaged, `durable` being one that was on the disk for certain.
    */
-  constructor(dir: string, released: number, found: (record: JournalRecord) => void) {
+  constructor(dir: string, { released, durable }: JournalNumbers, found: (record: JournalRecord) => void) {
     this.#dir = dir
     this.#number = released
     makeDir(dir)
@@ -75,6 +83,11 @@ export class Journal {
       this.#number = record.number
       found(record)
     }
+    // One that was being written in a crash was never on the disk.
+    if (this.#number < durable)
+      throw new OperatorError(
+        `the journal in ${dir} ends with record ${this.#number}, and ${durable} was stored: ${durable - this.#number} are missing; restore it from a backup`,
+      )
     for (const { path, records } of runs) {
       const last = records.at(-1)?.number ?? 0
       const file = this.#open(path, last)

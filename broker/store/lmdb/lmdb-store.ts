@@ -93,6 +93,7 @@ async function openStore(environment: Environment, recent: Recent, release: () =
     close: async () => {
       // One that cannot be written is known again when he connects.
       await directory.flush().catch((error) => environment.report(error))
+      await log.noteEnd().catch((error) => environment.report(error))
       await environment.close()
       await log.close()
       await release()

@@ -33,7 +33,7 @@ import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, w
 import { rewriteChunks } from './rewrite.js'
 import { lowest, pageMax, rowsOf } from './rows.js'
 import { type ReadBudget, readSegments } from './segment.js'
-import { doneRecord, putDone, putReleased, releasedRecord, type Settled, settleSome } from './settle.js'
+import { doneRecord, durableRecord, putDone, putDurable, putReleased, releasedRecord, type Settled, settleSome } from './settle.js'
 
 /** A chunk that is written anew, shared by its entries. */
 const rewriteBytes = 4_096
@@ -79,7 +79,8 @@ export class LmdbMessageLog implements MessageLog {
     this.#directory = directory
     this.#recent = recent
     const doneBefore = doneRecord(tables.journal)
-    this.#journal = new Journal(journalDir, releasedRecord(tables.journal) ?? 0, ({ number, body }) => {
+    const numbers = { released: releasedRecord(tables.journal) ?? 0, durable: durableRecord(tables.journal) }
+    this.#journal = new Journal(journalDir, numbers, ({ number, body }) => {
       const deeds = readDeeds(body)
       // Not again what is done: it may have been undone since, as when a session is removed.
       if (number > doneBefore && deeds.length > 0) this.#owed.push({ number, deeds, done })
@@ -200,7 +201,7 @@ export class LmdbMessageLog implements MessageLog {
       const room = this.#environment.roomBytes(0) / settleGrowth
       const cost = Math.max(settleCostMin, this.#recent.filling.cost * settleShare)
       const work = (): void => {
-        settled = settleSome(this.#recent, this.#tables, this.#directory, { cost, bytes: room }, this.#chunkArena)
+        settled = settleSome(this.#recent, this.#tables, this.#directory, { cost, bytes: room }, this.#chunkArena, this.#journal.number)
       }
       await this.#environment.commit(work, () => {
         settled?.forget()
@@ -240,6 +241,12 @@ export class LmdbMessageLog implements MessageLog {
     await this.#settle()
     if (settling !== undefined && this.#recent.settling === settling)
       throw new StoreUnavailable('the journal cannot be moved into the tables now')
+  }
+
+  /** Notes where the journal ends, before the store is closed: who finds less of it knows that it was cut. */
+  async noteEnd(): Promise<void> {
+    await this.#last
+    await this.#environment.commit(() => putDurable(this.#tables.journal, this.#journal.number))
   }
 
   /** Resolves when what is under way is over. */

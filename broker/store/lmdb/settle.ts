@@ -44,7 +44,7 @@ function bytesOf(segments: readonly RecentSegment[]): number {
 
 /**
  * Puts conversations into the tables as far as the budget goes; undefined when nothing is settled. What is put may lie in `arena`, which
- * must not be written to again before the commit is over.
+ * must not be written to again before the commit is over. `durable`: the last record of the journal.
  */
 export function settleSome(
   recent: Recent,
@@ -52,6 +52,7 @@ export function settleSome(
   directory: DirectoryTables,
   budget: SettleBudget,
   arena: ByteWriter,
+  durable: number,
 ): Settled | undefined {
   const { settling } = recent
   if (settling === undefined) return undefined
@@ -77,6 +78,7 @@ export function settleSome(
   }
   const isLast = moved.length === settling.conversations.size
   if (isLast) putReleased(tables.journal, settling.lastRecord)
+  putDurable(tables.journal, durable)
   return {
     conversations: moved,
     forget: () => {
@@ -96,6 +98,11 @@ export const putReleased = (journal: Table, number: number): void => journal.put
 export const doneRecord = (journal: Table): number => numberIn(journal, 'done') ?? 0
 
 export const putDone = (journal: Table, number: number): void => journal.put(plainKey('done'), encodeSeq(number))
+
+/** Number of a journal record that is on the disk, of a run before as well: a journal that ends before it has been cut. */
+export const durableRecord = (journal: Table): number => Math.max(numberIn(journal, 'durable') ?? 0, doneRecord(journal))
+
+export const putDurable = (journal: Table, number: number): void => journal.put(plainKey('durable'), encodeSeq(number))
 
 function numberIn(journal: Table, name: string): number | undefined {
   const value = journal.get(plainKey(name))
