@@ -11,6 +11,7 @@ export interface RawProveOptions {
   users: string
   rate: string
   nodes: string
+  settle: string
   keep?: string
   html?: string
   json?: string
@@ -34,6 +35,7 @@ const usersMin = 8
 const usersMax = 5_000
 const rateMax = 20_000
 const nodesMax = 20
+const settleSecondsMax = 3_600
 const seedMax = 2 ** 31 - 1
 
 export function parseProveOptions(raw: RawProveOptions): ProveOptions {
@@ -45,6 +47,7 @@ export function parseProveOptions(raw: RawProveOptions): ProveOptions {
     users: parseWhole('--users', raw.users, usersMin, usersMax),
     rate: parseNumber('--rate', raw.rate, 1, rateMax),
     nodes: parseWhole('--nodes', raw.nodes, 1, nodesMax),
+    healMsMax: 1_000 * parseNumber('--settle', raw.settle, 1, settleSecondsMax),
     ...(keep === undefined ? {} : { keep }),
     ...(html === undefined ? {} : { html }),
     ...(json === undefined ? {} : { json }),

@@ -160,6 +160,7 @@ function createProgram(): Command {
     .option('--users <n>', 'virtual users; groups have up to 500 of them', '500')
     .option('--rate <n>', 'messages a second', '300')
     .option('--nodes <n>', '1: the embedded store; more: a cluster on a Redis and a store of its own', '1')
+    .option('--settle <seconds>', 'after healing everybody must have everything by then', '30')
     .option('--keep <folder>', 'keep the history there')
     .option('--html <file>', 'write the report as a page')
     .option('--json <file>', 'write the verdict as JSON; - is standard output')

@@ -114,7 +114,9 @@ function secureServers(certificate: Certificate, { config, logger }: HttpWorld):
 
 const unauthenticated = (message: string): Refusal => new HttpRefusal(401, 'forbidden', message)
 
+/** With what is still to come of the body the connection ends, too. */
 function sendRefusal(reply: FastifyReply, refusal: Refusal): FastifyReply {
+  if (!reply.request.raw.complete) reply.header('connection', 'close')
   if (refusal.retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(refusal.retryAfterMs / 1000))
   const status = refusal instanceof HttpRefusal ? refusal.status : errorCodes[refusal.code].http
   if (status === 401) reply.header('www-authenticate', 'Bearer')
@@ -176,11 +178,18 @@ async function identify({ headers, raw }: FastifyRequest, { plugins, proxies, ad
 }
 
 function addCalls(app: FastifyInstance, world: HttpWorld): void {
+  const identities = new WeakMap<FastifyRequest, Identity>()
+  // Nobody's body is waited for before it is known whose it is.
+  const onRequest = [
+    boundBody,
+    async (request: FastifyRequest): Promise<void> => void identities.set(request, await identify(request, world)),
+  ]
+  const callerOf = (request: FastifyRequest): Identity => identities.get(request) as Identity
   const { metrics, plugins, admin } = world
   const openApi = createOpenApi(plugins.methods, admin.calls, plugins.httpRoutes)
   app.get('/v1/openapi.json', () => openApi)
-  app.post<{ Params: { method: string } }>('/v1/rpc/:method', { onRequest: boundBody }, async (request, reply) => {
-    const identity = await identify(request, world)
+  app.post<{ Params: { method: string } }>('/v1/rpc/:method', { onRequest }, async (request, reply) => {
+    const identity = callerOf(request)
     const { user } = identity
     if (user === '') throw refuse('forbidden', 'the token names no user')
     const caller = { user, device: '' }
@@ -194,10 +203,9 @@ function addCalls(app: FastifyInstance, world: HttpWorld): void {
     app.route<{ Params: Record<string, string> }>({
       method,
       url: `/v1/admin${path}`,
-      onRequest: boundBody,
+      onRequest,
       handler: async (request, reply) => {
-        const identity = await identify(request, world)
-        if (!identity.admin) throw refuse('forbidden', 'this needs a token whose scope is admin')
+        if (!callerOf(request).admin) throw refuse('forbidden', 'this needs a token whose scope is admin')
         const answer = await handle(request.params, request.body ?? {})
         return answer instanceof Readable ? reply.type('application/x-ndjson').send(answer) : answer
       },

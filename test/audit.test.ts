@@ -62,7 +62,8 @@ const { ackBeforeAppend, ackBeforeWrite, failureTakenAsDone, cursorBeforePuback,
 const { neverOnline, noAuthor, noBlocks, noDismissal, noHandler, noSecondStart, noTakeover, caughtUpTooEarly } = mutations
 
 finds([[ackBeforeAppend, 'lost']], { faults: ['kill'], minutes: 0.08, serverEveryMs: 2_000 })
-finds([[ackBeforeWrite, 'lost']], { faults: ['kill'], minutes: 0.08, serverEveryMs: 2_000 })
+// The store itself may notice that its journal ends too early, and not start.
+finds([[ackBeforeWrite, 'lost', 'unbounded']], { faults: ['kill'], minutes: 0.08, serverEveryMs: 2_000 })
 finds([[failureTakenAsDone, 'lost', 'falsely acked']], { faults: ['disk'], minutes: 0.1, serverEveryMs: 3_000 })
 finds([[noSecondStart, 'unbounded']], { faults: ['kill'] })
 finds([[noHandler, 'unbounded']], { faults: ['fuzz'] })

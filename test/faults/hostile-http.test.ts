@@ -71,6 +71,20 @@ t.test('whatever is wrong is said in the form of every error', async (t) => {
   t.match(await ask(call, Buffer.from('{"name":"Ann Ö"}')), { status: 200, body: { name: 'Ann Ö' } })
 })
 
+t.test('a body that is sent for ever behind a bad token is not waited for', async (t) => {
+  const server = await startServer(t)
+  const head = (path: string, token: string): Buffer =>
+    Buffer.from(`POST ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nContent-Length: 1000\r\n\r\n{`)
+  for (const path of ['/v1/rpc/history', '/v1/admin/users']) {
+    const startedMs = performance.now()
+    const answer = await exchange(server.httpPort, head(path, 'x.y.z'))
+    t.match(answer, /^HTTP\/1.1 401 /)
+    t.match(answer, /connection: close/i)
+    t.ok(performance.now() - startedMs < 20_000, 'the bound of a body is 30 s')
+  }
+  await serve(server)
+})
+
 t.test('sizes over the limits', async (t) => {
   const server = await startServer(t)
   await serve(server)
