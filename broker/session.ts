@@ -149,8 +149,9 @@ export class Session {
 
   /** Was not offered, as what comes behind it perhaps was: left to the log. */
   missed(conv: ConversationId, ranges: readonly Range[]): void {
-    if (ranges.length === 0) return
-    this.behind.set(conv, mergeRanges(ranges, this.behind.get(conv) ?? []))
+    const merged = mergeRanges(ranges, this.behind.get(conv) ?? [])
+    if (merged.length === 0) return
+    this.behind.set(conv, merged)
     this.pump()
   }
 

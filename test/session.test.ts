@@ -143,6 +143,18 @@ t.test('what it is told to have missed while it reads comes too, before what is 
   t.same(world.failures, [])
 })
 
+t.test('what was missed of a conversation that has only begun is nothing', async (t) => {
+  const { world, outlet, session } = setUp()
+  session.missed('g/x', [{ next: 1, last: 0 }])
+  session.start(new Map(), {}, undefined)
+  session.missed('g/y', [{ next: 1, last: 0 }])
+  t.equal(session.behind.size, 0)
+  world.store(session, 'g/x')
+  await settle()
+  t.same(outlet.seqs('g/x'), [1])
+  t.same(world.failures, [])
+})
+
 t.test('a full socket stops it, and draining starts it again', async (t) => {
   const { world, outlet, session } = setUp()
   session.start(new Map(), {}, undefined)

@@ -317,8 +317,9 @@ export class LogOrder implements Positions {
     const newer: Newer[] = []
     const known = new Set(rows.map(({ conv }) => conv))
     for (const [conv, { seq, hasJoined }] of told) {
-      const position = this.#positions.get(conv)
-      if (!isGroup(conv) && !known.has(conv) && position !== undefined) newer.push({ conv, head: position })
+      // 0: it has begun, and nothing of it has been dispatched yet.
+      const position = this.#positions.get(conv) ?? 0
+      if (!isGroup(conv) && !known.has(conv) && position > 0) newer.push({ conv, head: position })
       this.reached(conv, seq, hasJoined ? [user] : [])
     }
     return newer
