@@ -2,6 +2,9 @@
 import { Redis } from 'ioredis'
 import mqemitterRedis from 'mqemitter-redis'
 import t, { type Test } from 'tap'
+import { createLogger } from '../broker/logger.js'
+import { connectRedis } from '../broker/redis/connect.js'
+import { Retained } from '../broker/redis/retained.js'
 import { encodePacket } from '../broker/store/open-packet.js'
 import { eventually } from './helper/eventually.js'
 import { type OpenNode, startOpenNode } from './helper/open-node.js'
@@ -123,6 +126,39 @@ t.test('retained messages are the same on both nodes', async (t) => {
     t.ok(message.retain)
     t.equal(text(message), 'on')
   }
+})
+
+t.test('retained messages have no more room than they may take, in number and in bytes, whichever node puts them', async (t) => {
+  const redis = await startRedis(t)
+  if (redis === undefined) return
+  const logger = createLogger('silent')
+  const key = `${newPrefix()}retained`
+  const nodes = await Promise.all(
+    ['a', 'b'].map(async (name) => {
+      const connection = await connectRedis({ url: redis.url, logger, name })
+      t.teardown(() => connection.disconnect())
+      return new Retained(connection, key, { messagesMax: 3, bytesMax: 2_000 })
+    }),
+  )
+  const [a, b] = nodes as [Retained, Retained]
+  const put = (node: Retained, topic: string, bytes: number) => node.put({ cmd: 'publish', topic, payload: Buffer.alloc(bytes, 'x') })
+  const kept = async (): Promise<string[]> => {
+    const found: string[] = []
+    for await (const { topic, payload = '' } of b.find(['#'])) found.push(`${topic} ${payload.length}`)
+    return found.sort()
+  }
+  for (const [at, node] of [a, b, a].entries()) t.ok(await put(node, `s/${at}`, 100))
+  t.notOk(await put(b, 's/3', 1), 'a fourth')
+  t.ok(await put(b, 's/0', 900), 'another in the place of one')
+  t.notOk(await put(a, 's/1', 900), 'which would be too large')
+  t.same(await kept(), ['s/0 900', 's/2 100'], 'what its topic had is old')
+  t.ok(await put(a, 's/0', 0))
+  t.ok(await put(a, 's/1', 900), 'there is room again')
+  t.same(await kept(), ['s/1 900', 's/2 100'])
+  for (const topic of ['s/1', 's/2', 's/9']) t.ok(await put(b, topic, 0))
+  const client = new Redis(redis.url)
+  t.equal(await client.exists(key), 0, 'nothing is left')
+  await client.quit()
 })
 
 t.test('the will of a client whose node dies is published once, and not when he has come back', async (t) => {

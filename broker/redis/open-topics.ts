@@ -9,14 +9,14 @@ import { Readable } from 'node:stream'
 import MemoryPersistence from 'aedes-persistence/asyncPersistence.js'
 import { InTurn } from '../in-turn.js'
 import type { Logger } from '../logger.js'
-import { decodePacket, encodePacket, type OpenPacket } from '../store/open-packet.js'
+import type { OpenPacket } from '../store/open-packet.js'
 import type { OpenClient, OpenSubscription, OpenTopicsGuards, OpenTopicsState } from '../store/open-topics-persistence.js'
 import type { RedisConnection } from './connect.js'
 import { hashEntries } from './hash-entries.js'
 import { keepSubscribed } from './keep-subscribed.js'
 import { OpenQueues } from './open-queues.js'
 import { OpenWills } from './open-wills.js'
-import { topicMatches } from './topic-matches.js'
+import { Retained } from './retained.js'
 
 export interface RedisOpenTopicsOptions extends OpenTopicsGuards {
   redis: RedisConnection
@@ -27,11 +27,13 @@ export interface RedisOpenTopicsOptions extends OpenTopicsGuards {
   publishWill(client: string, packet: OpenPacket): Promise<void>
   willLifeMs?: number
   retainedMax?: number
+  retainedBytesMax?: number
   /** Per session. */
   queuedPacketsMax?: number
 }
 
 const retainedMaxDefault = 100_000
+const retainedBytesMaxDefault = 64 * 1024 * 1024
 const queuedPacketsMaxDefault = 1_000
 /** A QoS 2 packet that is not released for so long is forgotten. */
 const unreleasedSeconds = 24 * 3600
@@ -70,6 +72,8 @@ export class RedisOpenTopics extends MemoryPersistence implements OpenTopicsStat
   readonly #redis: RedisConnection
   readonly #queues: OpenQueues
   readonly #wills: OpenWills
+  readonly #retained: Retained
+  #hasRoom = true
   readonly #turns = new InTurn()
   /** Sessions with subscriptions, on any node. */
   readonly #subscribed = new Set<string>()
@@ -83,6 +87,8 @@ export class RedisOpenTopics extends MemoryPersistence implements OpenTopicsStat
     this.#options = options
     this.#redis = redis
     this.#queues = new OpenQueues(redis, `${prefix}open:`, options.queuedPacketsMax ?? queuedPacketsMaxDefault)
+    const { retainedMax: messagesMax = retainedMaxDefault, retainedBytesMax: bytesMax = retainedBytesMaxDefault } = options
+    this.#retained = new Retained(redis, this.#key('retained'), { messagesMax, bytesMax })
     this.#wills = new OpenWills({ redis, prefix: `${prefix}open:`, logger, publish, ...(lifeMs !== undefined && { lifeMs }) })
   }
 
@@ -178,14 +184,11 @@ export class RedisOpenTopics extends MemoryPersistence implements OpenTopicsStat
     return this.#subscribed.has(client)
   }
 
-  /** A new topic beyond the limit is not retained [MQTT-3.3.1.3: the server may discard]; one that exists is replaced. */
+  /** What has no room is not retained [MQTT-3.3.1.3: the server may discard]. */
   override async storeRetained(packet: OpenPacket): Promise<void> {
-    const { topic = '', payload = '' } = packet
-    const key = this.#key('retained')
-    if (payload.length === 0) return void (await this.#redis.hdel(key, topic))
-    const isFull = (await this.#redis.hlen(key)) >= (this.#options.retainedMax ?? retainedMaxDefault)
-    if (isFull && (await this.#redis.hexists(key, topic)) === 0) return
-    await this.#redis.hset(key, topic, encodePacket(packet))
+    const hadRoom = this.#hasRoom
+    this.#hasRoom = await this.#retained.put(packet)
+    if (hadRoom && !this.#hasRoom) this.#options.logger.warn({ topic: packet.topic }, 'no room for more retained messages')
   }
 
   override createRetainedStream(pattern: string): Readable {
@@ -193,21 +196,7 @@ export class RedisOpenTopics extends MemoryPersistence implements OpenTopicsStat
   }
 
   override createRetainedStreamCombi(patterns: string[]): Readable {
-    return Readable.from(this.#retained(patterns))
-  }
-
-  async *#retained(patterns: readonly string[]): AsyncGenerator<OpenPacket> {
-    const key = this.#key('retained')
-    if (!patterns.some((pattern) => /[+#]/.test(pattern))) {
-      for (const topic of new Set(patterns)) {
-        const value = await this.#redis.hgetBuffer(key, topic)
-        if (value !== null) yield decodePacket(value).packet
-      }
-      return
-    }
-    for await (const { field, value } of hashEntries(this.#redis, key)) {
-      if (patterns.some((pattern) => topicMatches(pattern, field))) yield decodePacket(value).packet
-    }
+    return Readable.from(this.#retained.find(patterns))
   }
 
   outgoingEnqueue(sub: { clientId: string }, packet: OpenPacket): Promise<void> {
