@@ -112,7 +112,19 @@ export class Delivered {
   async ofEach(places: readonly { user: string; conv: ConversationId }[]): Promise<number[]> {
     const keys = places.map(({ user, conv }) => prefixOf(conv) + user)
     const stored = await this.#options.records.getAll(keys)
-    return keys.map((key, at) => Math.max(Number(stored[at]?.toString() ?? 0), this.#known.get(key) ?? 0, this.#unsaved.get(key)?.seq ?? 0))
+    return keys.map((key, at) => this.#latest(key, Number(stored[at]?.toString() ?? 0)))
+  }
+
+  /** Of every user, as of now; read at once, for a conversation of many. */
+  async in(conv: ConversationId): Promise<(user: string) => number> {
+    const prefix = prefixOf(conv)
+    const stored = new Map<string, number>()
+    for await (const { key, value } of this.#options.records.entries(prefix)) stored.set(key, Number(value.toString()))
+    return (user) => this.#latest(prefix + user, stored.get(prefix + user))
+  }
+
+  #latest(key: string, stored = 0): number {
+    return Math.max(stored, this.#known.get(key) ?? 0, this.#unsaved.get(key)?.seq ?? 0)
   }
 
   /** Resolves when all that moved until now is written, or has been tried. */

@@ -52,13 +52,10 @@ async function positionsOfOthers(world: World, { user }: Caller, address: Addres
     const peer = peerOf(conv, user)
     return peer === user ? [] : [await positionOf(world, peer, conv)]
   }
-  const members = await directory.members(groupOf(conv))
+  const [members, deliveredTo] = await Promise.all([directory.membersWithReads(groupOf(conv)), world.delivered.in(conv)])
   if (members.find((member) => member.user === user)?.role === undefined) throw refuse('forbidden', `you are not a member of ${address}`)
-  const others = members.filter((member) => member.role !== undefined && member.user !== user).map((member) => member.user)
-  const positions = await positionsOf(
-    world,
-    others.map((name) => ({ user: name, conv })),
-  )
+  const others = members.filter((member) => member.role !== undefined && member.user !== user)
+  const positions = others.map(({ user: name, read }) => ({ user: name, delivered: Math.max(read, deliveredTo(name)), read }))
   return positions.sort((a, b) => (a.user < b.user ? -1 : 1))
 }
 

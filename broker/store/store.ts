@@ -196,6 +196,8 @@ export interface Directory {
   groups(groups: readonly string[]): Promise<(GroupRecord | undefined)[]>
   /** All members, present and past. */
   members(group: string): Promise<MemberRecord[]>
+  /** The same, each with his read position; 0 if nothing was read. */
+  membersWithReads(group: string): Promise<(MemberRecord & { read: number })[]>
   member(group: string, user: string): Promise<MemberRecord | undefined>
   /** Every conversation the user takes or took part in, in no particular order. */
   conversationsOf(user: string): Promise<ConversationRow[]>

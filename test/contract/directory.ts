@@ -95,6 +95,29 @@ export function testDirectory(t: Test, open: OpenStore): void {
     t.same(await store.directory.conversationsOf('bob'), [{ conv: 'g/team', read: 0, sent: 0, spans: [{ from: 1, to: 2 }] }])
   })
 
+  t.test('members are found with how far each has read', async (t) => {
+    const tested = await open(t)
+    const { log, directory } = tested.store
+    const effects: Effect[] = [
+      { kind: 'group', record: team },
+      member('alice', 'owner', { from: 1 }),
+      member('bob', undefined, { from: 1, to: 3 }),
+    ]
+    await log.append([append('g/team', 0, 5, { effects })])
+    await directory.setRead([{ user: 'alice', conv: 'g/team', seq: 4 }])
+    for await (const { directory } of nowAndReopened(tested)) {
+      const found = await directory.membersWithReads('team')
+      t.same(
+        found.sort((a, b) => (a.user < b.user ? -1 : 1)),
+        [
+          { user: 'alice', role: 'owner', spans: [{ from: 1 }], read: 4 },
+          { user: 'bob', role: undefined, spans: [{ from: 1, to: 3 }], read: 0 },
+        ],
+      )
+      t.same(await directory.membersWithReads('tea'), [])
+    }
+  })
+
   t.test('a direct conversation is listed for both users from its first entry on', async (t) => {
     const tested = await open(t)
     const { log } = tested.store

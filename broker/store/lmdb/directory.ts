@@ -125,6 +125,13 @@ export class LmdbDirectory implements Directory {
     return found
   }
 
+  async membersWithReads(group: string): Promise<(MemberRecord & { read: number })[]> {
+    const members = await this.members(group)
+    const conv = groupConversation(group)
+    const reads = await this.reads(members.map(({ user }) => ({ user, conv })))
+    return members.map((member, at) => ({ ...member, read: reads[at] as number }))
+  }
+
   async member(group: string, user: string): Promise<MemberRecord | undefined> {
     this.#environment.assertOpen()
     const value = this.#tables.members.get(plainKey(group, user))

@@ -68,10 +68,16 @@ export class MongodbDirectory implements Directory {
   }
 
   async members(group: string): Promise<MemberRecord[]> {
+    return (await this.#membersIn(group)).map(memberOf)
+  }
+
+  async membersWithReads(group: string): Promise<(MemberRecord & { read: number })[]> {
+    return (await this.#membersIn(group)).map((member) => ({ ...memberOf(member), read: member.read }))
+  }
+
+  #membersIn(group: string): Promise<MemberDocument[]> {
     const conv = groupConversation(group)
-    return (await this.#server.run(() => this.#server.collections.members.find({ conv }, { batchSize: rowsAtOnce }).toArray())).map(
-      memberOf,
-    )
+    return this.#server.run(() => this.#server.collections.members.find({ conv }, { batchSize: rowsAtOnce }).toArray())
   }
 
   async member(group: string, user: string): Promise<MemberRecord | undefined> {

@@ -5,7 +5,7 @@ import { bytesOf, type PairDocument } from './collections.js'
 import { isDuplicateKey, type MongodbServer } from './server.js'
 
 const keyBytesMax = 1024
-const pageMax = 256
+const pageMax = 1_000
 const batchMax = 200
 const batchBytesMax = 8 * 1024 * 1024
 const last = '\u{10ffff}'

@@ -1,13 +1,16 @@
-/** What a page of the list of conversations costs a cluster: a few commands to MongoDB, however many conversations the user has and the page shows. */
+/** What a page of the list of conversations, and the receipts of a group, cost a cluster: a few commands to MongoDB, however many there are. */
 import t from 'tap'
 import type { Bus } from '../broker/bus.js'
 import { KeptLists } from '../broker/cluster/kept-lists.js'
 import { Delivered } from '../broker/delivered.js'
 import { createLogger } from '../broker/logger.js'
+import type { PluginServer } from '../broker/plugin.js'
 import { createMongodbStore } from '../broker/store/mongodb/mongodb-store.js'
 import { listMethod } from '../plugins/conversations/list.js'
 import { Preferences } from '../plugins/conversations/preferences.js'
+import { createReceipts } from '../plugins/receipts.js'
 import { append, entry } from './contract/entries.js'
+import { eventually } from './helper/eventually.js'
 import { newDatabase, startMongodb } from './helper/mongodb.js'
 
 const logger = createLogger('silent')
@@ -54,6 +57,42 @@ t.test('commands of a page', { timeout: 240_000 }, async (t) => {
   t.equal(further.rows.length, 50)
   t.ok(kept.commands.length <= 6, `the rows are known: ${kept.commands.join(' ')}`)
   t.equal(further.commands.length, kept.commands.length, 'a further page')
+})
+
+t.test('commands of receipts', { timeout: 240_000 }, async (t) => {
+  const url = await startMongodb(t)
+  if (url === undefined) return
+  let commands: string[] = []
+  const store = await createMongodbStore(newDatabase(url), { asMongodb: true, observeCommand: (name) => commands.push(name) })
+  t.teardown(() => store.close())
+  const delivered = new Delivered({ records: store.records, logger, moved: () => undefined })
+  const bus = { on: () => undefined } as unknown as Bus
+  const { methods } = createReceipts({ store, delivered, bus, logger } as unknown as PluginServer)
+  const users = Array.from({ length: 300 }, (_, i) => `user${i}`)
+  const group = { kind: 'group' as const, record: { group: 'big', name: 'big', createdTs: 1, membersMax: 500 } }
+  const members = users.map((user) => ({
+    kind: 'member' as const,
+    group: 'big',
+    record: { user, role: 'member' as const, spans: [{ from: 1 }] },
+  }))
+  await store.log.append([append('g/big', 0, [message(1), message(2)], { effects: [group, ...members] })])
+  await store.directory.setRead(users.slice(0, 10).map((user) => ({ user, conv: 'g/big', seq: 1 })))
+  for (const user of users) delivered.acknowledged(user, 'g/big', 2)
+  const places = users.map((user) => ({ user, conv: 'g/big' }))
+  await eventually(async () => (await delivered.ofEach(places)).every((seq) => seq === 2))
+  await delivered.flush()
+  commands = []
+  const answer = await methods?.receipts?.handle({ user: 'user0', device: '' }, { conv: 'g/big' } as never)
+  t.equal(commands.length, 2, commands.join(' '))
+  const { receipts } = answer as { receipts: Record<string, [number, number]> }
+  t.equal(Object.keys(receipts).length, 299)
+  t.same(
+    [receipts.user1, receipts.user299],
+    [
+      [2, 1],
+      [2, 0],
+    ],
+  )
 })
 
 function message(seq: number) {
