@@ -20,9 +20,9 @@ import { ackBytes, connackBytes, connectBytes, type Frame, pingrespBytes } from 
 import { PacketCutter } from './mqtt/packet-cutter.js'
 import { type Connect, ProtocolViolation, packetType, readAckId, readConnect, readSubscribe, readUnsubscribe } from './mqtt/validate.js'
 import { Outbox, pubackBytes } from './outbox.js'
-import { messageIdOf } from './payloads.js'
 import type { Caller, Identity } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
+import { refusePublish } from './refuse-publish.js'
 import type { Outlet, Session } from './session.js'
 import type { StoredAck } from './stored-ack.js'
 import { Subscriptions } from './subscriptions.js'
@@ -304,7 +304,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     if (caller.user === '') error ??= refuse('forbidden', 'an anonymous client cannot chat')
     if (!this.#inbounds.add(inbound)) return
     if (!this.#inbounds.hasRoom(1)) this.#hold()
-    if (error !== undefined) inbound.done({ kind: 'refused', id: target.kind === 'route' ? messageIdOf(payload) : undefined, error })
+    if (error !== undefined) refusePublish(inbound, target, error)
     else if (target.kind === 'route') plugins.route(target.pattern, inbound)
   }
 

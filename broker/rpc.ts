@@ -42,6 +42,9 @@ function parseRequest(payload: Buffer): Request {
   return callId.Check(id) ? { id: id as string | number, fault } : { fault }
 }
 
+/** Of a call, as far as it can be read. */
+export const callIdOf = (payload: Buffer): string | number | undefined => parseRequest(payload).id
+
 export function createRpcRoute(plugins: PluginHost, metrics: Metrics): RouteHandler {
   const pending = new Map<string, number>()
   const answer = (publish: RoutedPublish, id: string | number | undefined, result: object | Refusal): void => {

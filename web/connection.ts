@@ -162,12 +162,7 @@ export class Connection {
     const kind = kindOf(topic, this.#credentials.user)
     if (kind === undefined) return
     const payload: unknown = JSON.parse(new TextDecoder().decode(bytes))
-    if (kind !== 'rpc') {
-      const { id, error } = payload as RpcReply
-      // A call that a gate refused is answered by an ack.
-      if (kind === 'ack' && error !== undefined && id !== undefined && this.#calls.has(id)) return this.#answer(id, error)
-      return this.#listener.received(kind, payload, topic)
-    }
+    if (kind !== 'rpc') return this.#listener.received(kind, payload, topic)
     const { id = '', result = {}, error } = payload as RpcReply
     this.#answer(id, error ?? result)
   }

@@ -338,3 +338,18 @@ t.test('too many sends are refused by ack, with the time to wait', async (t) => 
   t.ok(Number(error.retry_after_ms) > 0)
   t.strictSame(bob.inbox, [])
 })
+
+t.test('calls over the rate are answered as calls, by whatever id, and as by HTTP', async (t) => {
+  const s = await stage(t, { rateLimit: { perSecond: 0.01, burst: 2 }, payloadBytesMax: 1_000 })
+  const alice = await s.actor('alice')
+  t.match(await alice.asks('profile.get', { user: 'x'.repeat(1_000) }, 'large'), { id: 'large', error: { code: 'too_large' } })
+  await alice.calls('profile.get')
+  for (const id of ['again', 7]) {
+    const { error, ...rest } = await alice.asks('profile.get', {}, id)
+    t.strictSame(rest, { id })
+    t.match(error, { code: 'rate_limited', retry_after_ms: Number })
+    const { status, body } = await s.http('POST', '/v1/rpc/profile.get', { token: await s.token('alice'), body: {} })
+    t.match([status, body], [429, { error: { code: 'rate_limited', retry_after_ms: Number } }])
+  }
+  t.strictSame(alice.inbox, [], 'and by nothing else')
+})
