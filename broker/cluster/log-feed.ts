@@ -1,5 +1,5 @@
 /**
- * Tells the other nodes of what this one has written: a numbered frame for each turn in which something was dispatched, and every 2 s a
+ * Tells the other nodes of what this one has written: a numbered frame for each batch that was dispatched, and every 2 s a
  * digest of the last seconds, which also says that this node is alive. It waits for nothing and keeps nothing that could
  * not be read from the log.
  */
@@ -31,7 +31,7 @@ export class LogFeed {
   #number = 0
   #entries: Written[] = []
   #bytes = 0
-  #flush: NodeJS.Immediate | undefined
+  #isDue = false
   /** Least recently written first. */
   readonly #recent = new Map<ConversationId, Recent>()
   /** The first frame that the coming digests cover, and what it was at the digests before. */
@@ -50,7 +50,11 @@ export class LogFeed {
     this.#entries.push({ conv, entry, effects })
     this.#bytes += entry.payload.length + entryBytes
     if (this.#bytes >= frameBytesMax) this.#send()
-    else this.#flush ??= setImmediate(() => this.#send())
+    else if (!this.#isDue) {
+      this.#isDue = true
+      // Once for a batch, and before its acknowledgements leave: who has one finds the message in his list on every node.
+      queueMicrotask(() => this.#send())
+    }
   }
 
   /** Somebody has written up to `seq` and perhaps told nobody: the next digests name it. */
@@ -59,8 +63,7 @@ export class LogFeed {
   }
 
   #send(): void {
-    if (this.#flush !== undefined) clearImmediate(this.#flush)
-    this.#flush = undefined
+    this.#isDue = false
     const entries = this.#entries
     if (entries.length === 0) return
     this.#entries = []
