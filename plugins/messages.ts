@@ -45,6 +45,9 @@ function isModerator(group: GroupState | undefined, user: string): boolean {
   return role === 'owner' || role === 'admin'
 }
 
+/** The last moment that has a date; later is for ever. */
+const dateMax = 8.64e15
+
 function muteOf(group: GroupState, user: string): Refusal | undefined {
   if (group.record.mutedUntilTs === undefined && group.members.get(user)?.mutedUntilTs === undefined) return undefined
   if (isModerator(group, user)) return undefined
@@ -52,7 +55,7 @@ function muteOf(group: GroupState, user: string): Refusal | undefined {
   if (untilTs <= Date.now()) return undefined
   return refuse(
     'muted',
-    untilTs === Number.MAX_SAFE_INTEGER ? 'you are muted in this group' : `you are muted in this group until ${untilTs}`,
+    untilTs > dateMax ? 'you are muted in this group' : `you are muted in this group until ${new Date(untilTs).toISOString()}`,
   )
 }
 

@@ -254,6 +254,10 @@ if (executablePath === undefined) {
     await alice.page.getByRole('button', { name: 'Done' }).click()
     await says(alice.page, 'again')
     await bob.page.getByText('again', { exact: true }).first().waitFor()
+    const { conversations } = (await stage.call('alice', 'conversations', {})) as { conversations: [{ conv: string }] }
+    const group = conversations[0].conv.slice('g/'.length)
+    await stage.call('alice', 'group.update', { group, name: 'Dinner', announcement: 'Bring forks' })
+    await bob.page.locator('.notice', { hasText: 'alice renamed the group to “Dinner”: Bring forks' }).waitFor()
     carol.page.on('dialog', (dialog) => void dialog.accept())
     await carol.page.getByRole('button', { name: 'Members' }).click()
     await carol.page.getByRole('button', { name: 'Leave group' }).click()

@@ -169,6 +169,12 @@ function listOf(users: unknown, me: string): string {
   return named.length > 1 ? `${named.slice(0, -1).join(', ')} and ${named.at(-1)}` : (named[0] ?? 'nobody')
 }
 
+function describeUpdate(who: string, name: unknown, announcement: unknown): string {
+  const said = typeof announcement === 'string' && announcement !== '' ? `: ${announcement}` : ''
+  if (name !== undefined) return `${who} renamed the group to “${textOf(name)}”${said}`
+  return said === '' ? `${who} changed the group` : `${who}${said}`
+}
+
 function describeSystem({ from, body }: Message, me: string): string {
   const { event, name, users, user, role, owner, announcement } = fieldsOf(body)
   const who = from === me ? 'You' : from
@@ -180,8 +186,7 @@ function describeSystem({ from, body }: Message, me: string): string {
     return `${who} left the group${owner === undefined ? '' : `; ${listOf([owner], me)} ${owner === me ? 'are' : 'is'} the owner now`}`
   if (event === 'role')
     return `${who} made ${listOf([user], me)} ${role === 'admin' ? 'an' : role === 'owner' ? 'the' : 'a'} ${textOf(role)}`
-  if (event === 'updated' && name === undefined && typeof announcement === 'string' && announcement !== '') return `${who}: ${announcement}`
-  if (event === 'updated') return name === undefined ? `${who} changed the group` : `${who} renamed the group to “${textOf(name)}”`
+  if (event === 'updated') return describeUpdate(who, name, announcement)
   if (event === 'muted') return `${who} muted ${user === undefined ? 'everybody' : listOf([user], me)}`
   if (event === 'unmuted') return `${user === undefined ? 'Everybody' : listOf([user], me)} may write again`
   if (event === 'erased') return `${listOf(users, me)} is gone, and what they wrote with them`
