@@ -73,13 +73,16 @@ class Send implements Operation {
   readonly retransmit: Retransmit | undefined
   readonly target: number | undefined
   readonly #publish: RoutedPublish
+  readonly #sender: Sender
   readonly #message: Message
   readonly #head: Buffer
   readonly #rules: Rules
   readonly conv: ConversationId
 
-  constructor(publish: RoutedPublish, { conv, prefix }: Lane, message: Message, rules: Rules) {
+  constructor(publish: RoutedPublish, sender: Sender, message: Message, rules: Rules) {
     const { caller } = publish
+    const { conv, prefix } = sender.lane
+    this.#sender = sender
     this.#rules = rules
     this.conv = conv
     this.from = caller.user
@@ -163,6 +166,7 @@ class Send implements Operation {
   }
 
   failed(why: string): void {
+    this.#sender.isLost = true
     this.#publish.done({ kind: 'unavailable', why })
   }
 }
@@ -192,13 +196,13 @@ export const createMessages: PluginFactory = ({ log, config, preparerOf }) => {
     const before = sender.held
     const submit = async (): Promise<void> => {
       await before
-      if (sender.isLost) return operation.failed('what was sent before it was given up')
       try {
-        const refusal = await prepare()
-        if (refusal === undefined) log.submit(operation, bytes)
+        const refusal = sender.isLost ? undefined : await prepare()
+        // Also by the log writer, while this one was prepared.
+        if (sender.isLost) operation.failed('what was sent before it was given up')
+        else if (refusal === undefined) log.submit(operation, bytes)
         else operation.refused(refusal)
       } catch (error) {
-        sender.isLost = true
         operation.failed(`the message could not be prepared: ${(error as Error).message}`)
       }
     }
@@ -213,7 +217,7 @@ export const createMessages: PluginFactory = ({ log, config, preparerOf }) => {
       if (publish.retain) throw refuse('invalid', 'a chat message cannot be retained: it is kept for ever anyway')
       const sender = senderOf(publish)
       const message = parseMessage(publish.payload)
-      const operation = new Send(publish, sender.lane, message, rules)
+      const operation = new Send(publish, sender, message, rules)
       const bytes = publish.payload.length + 256
       const prepare = preparerOf(message.type)
       if (prepare === undefined && sender.held === undefined) return log.submit(operation, bytes)
