@@ -28,8 +28,11 @@ const paramsSchema = Type.Object(
 
 const countSchema = Type.Integer({ minimum: 0 })
 
+/** Delivered and read. Not as a tuple: JSON Schema of today has another word for that than typebox. */
+const pairSchema = Type.Array(countSchema, { minItems: 2, maxItems: 2 })
+
 const resultSchema = Type.Object({
-  receipts: Type.Optional(Type.Record(idSchema, Type.Tuple([countSchema, countSchema]))),
+  receipts: Type.Optional(Type.Record(idSchema, pairSchema)),
   seq: Type.Optional(seqSchema),
   read: Type.Optional(Type.Array(idSchema)),
   delivered: Type.Optional(Type.Array(idSchema)),

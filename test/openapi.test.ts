@@ -25,6 +25,30 @@ t.test('the document is valid OpenAPI 3.1, and anybody may read it', async (t) =
   t.notOk((await new Validator().validate(broken)).valid, 'the validator sees what is wrong')
 })
 
+/** What the words of a schema must be in OpenAPI 3.1, which the validator above does not look into. */
+function faultsOf(schema: unknown, path: string): string[] {
+  if (Array.isArray(schema)) return schema.flatMap((part, at) => faultsOf(part, `${path}[${at}]`))
+  if (typeof schema !== 'object' || schema === null) return []
+  const faults: string[] = []
+  for (const [word, value] of Object.entries(schema)) {
+    const isSchema = typeof value === 'boolean' || (typeof value === 'object' && value !== null && !Array.isArray(value))
+    if (['items', 'additionalProperties', 'not'].includes(word) && !isSchema) faults.push(`${path}.${word} is no schema`)
+    if (['additionalItems', 'definitions', 'nullable'].includes(word)) faults.push(`${path}.${word} is no word of JSON Schema 2020-12`)
+    faults.push(...faultsOf(value, `${path}.${word}`))
+  }
+  return faults
+}
+
+t.test('its schemas are JSON Schema 2020-12', async (t) => {
+  const s = await stage(t)
+  const { paths } = (await s.http('GET', '/v1/openapi.json')).body as { paths: Record<string, Record<string, Operation>> }
+  for (const [path, operations] of Object.entries(paths))
+    for (const [verb, { requestBody, responses }] of Object.entries(operations))
+      for (const part of [requestBody, ...Object.values(responses ?? {})])
+        for (const { schema } of Object.values(part?.content ?? {})) t.strictSame(faultsOf(schema, `${verb} ${path}`), [])
+  t.equal(faultsOf({ items: [{}, { nullable: true }] }, 'a').length, 2, 'what is wrong is seen')
+})
+
 t.test('every method is in it, with what it takes and how it fails', async (t) => {
   const s = await stage(t)
   const { paths } = (await s.http('GET', '/v1/openapi.json')).body as { paths: Record<string, Record<string, Operation>> }
