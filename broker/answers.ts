@@ -24,6 +24,7 @@ export class Answers {
     this.#giveStored(batch)
     const [first] = batch.written
     if (first !== undefined) observeDeliverySeconds?.((performance.now() - first.queued.sinceMs) / 1000)
+    this.#giveEnds(batch)
     this.#giveRefused(batch)
     if (batch.duplicates.length > 0) await this.#giveDuplicates(batch.duplicates)
     observe?.('stored', batch.written.length)
@@ -51,6 +52,11 @@ export class Answers {
       }
       this.dispatch(operation.conv, entry, effects)
     }
+  }
+
+  #giveEnds({ appends }: WriteBatch): void {
+    const { ended } = this.#options
+    if (ended !== undefined) for (const { conv, head, entries } of appends.values()) ended(conv, head + entries.length)
   }
 
   #giveRefused({ refused }: WriteBatch): void {

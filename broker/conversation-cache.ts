@@ -11,10 +11,14 @@ import { type ConversationId, isGroup, usersOf } from './topics.js'
 const cachedMax = 100_000
 /** A change of another node whose word was lost is seen after so long. */
 const judgedMsMax = 30_000
-/** Entries of one conversation that are noted while it is held; more are missed, and that shows. */
+/** What is noted of one conversation while it is held: so many entries that do something, and what lies between. More is missed, and that shows. */
 const heardMax = 64
+/** What won against an append of this node is heard of within this, or read from the store. */
+const newsMs = 200
 
+/** Entries first … seq; only one of them if they have effects. */
 interface Heard {
+  first: number
   seq: number
   ts: number
   effects: readonly Effect[]
@@ -28,10 +32,16 @@ export class ConversationCache {
   readonly #loading = new Set<ConversationId>()
   /** Those of batches under way, and what was heard of them meanwhile. */
   readonly #held = new Map<ConversationId, Heard[]>()
+  /** Held ones whose append lost, by the head behind which it was to be. */
+  readonly #lost = new Map<ConversationId, number>()
+  /** Until it is heard what won. */
+  readonly #awaited = new Map<ConversationId, NodeJS.Timeout>()
 
   constructor(
     readonly store: Store,
     readonly judge: JudgeDirect,
+    /** Told when a conversation is no longer busy because what was awaited came, or did not. */
+    readonly freed: () => void = () => undefined,
   ) {}
 
   /** As it is known; undefined: `load` has to look. */
@@ -47,6 +57,7 @@ export class ConversationCache {
     this.#loading.add(conv)
     try {
       const loaded = await loadConversation(this.store, conv, this.judge)
+      for (const heard of this.#held.get(conv) ?? []) if (heard.first <= loaded.head + 1) goOn(loaded, heard)
       if (loaded.usersKnown || loaded.group !== undefined) this.keep(loaded)
       return loaded
     } finally {
@@ -100,29 +111,33 @@ export class ConversationCache {
    * missed more is forgotten.
    */
   learn(conv: ConversationId, { seq, ts }: Pick<LogEntry, 'seq' | 'ts'>, effects: readonly Effect[]): void {
+    const heard = { first: seq, seq, ts, effects }
+    const held = this.#held.get(conv)
+    // Also while it is being loaded: the head that is read is older than that.
+    if (held !== undefined) return note(held, heard)
     const state = this.#states.get(conv)
     if (state === undefined || seq <= state.head) return
-    const held = this.#held.get(conv)
-    if (held === undefined) this.#follow(state, { seq, ts, effects })
-    else if (held.length < heardMax) held.push({ seq, ts, effects })
+    this.#follow(state, heard)
+    this.#endAwaiting(conv)
   }
 
-  #follow(state: Conversation, { seq, ts, effects }: Heard): void {
+  #follow(state: Conversation, { first, seq, ts, effects }: Heard): void {
     if (seq <= state.head) return
-    if (seq > state.head + 1) return this.forget(state.conv)
-    state.head = seq
-    state.lastTs = Math.max(ts, state.lastTs)
-    applyEffects(state, effects)
+    if (first > state.head + 1) return this.forget(state.conv)
+    goOn(state, { first, seq, ts, effects })
   }
 
   /** What is known may be wrong, as after a failed or lost append, or of another node's entries whose effects nobody told: the store is asked again. */
   forget(conv: ConversationId): void {
     this.#states.delete(conv)
+    this.#lost.delete(conv)
+    this.#endAwaiting(conv)
   }
 
   // --- for batches ----------------------------------------------------------------------------------------------------
 
-  isHeld = (conv: ConversationId): boolean => this.#held.has(conv)
+  /** Held for a batch, or what won against it is awaited. */
+  isBusy = (conv: ConversationId): boolean => this.#held.has(conv) || this.#awaited.has(conv)
 
   /** Until `release` nobody else decides on it, and it stays as it is. */
   hold(conv: ConversationId): void {
@@ -138,6 +153,34 @@ export class ConversationCache {
       const state = this.#states.get(conv)
       if (state !== undefined) this.#follow(state, each)
     }
+    const lost = this.#lost.get(conv)
+    this.#lost.delete(conv)
+    if (lost !== undefined && this.#states.get(conv)?.head === lost) this.#await(conv)
+  }
+
+  /**
+   * The append of a held conversation behind `head` lost. What won is on its way here, and sooner than the store could tell it; so after the release
+   * nobody decides on it before that was heard. Only of one that has done nothing but go on.
+   */
+  lost(state: Conversation, head: number): void {
+    state.head = head
+    this.keep(state)
+    this.#lost.set(state.conv, head)
+  }
+
+  #await(conv: ConversationId): void {
+    this.#awaited.set(
+      conv,
+      setTimeout(() => this.forget(conv), newsMs),
+    )
+  }
+
+  #endAwaiting(conv: ConversationId): void {
+    const timer = this.#awaited.get(conv)
+    if (timer === undefined) return
+    clearTimeout(timer)
+    this.#awaited.delete(conv)
+    this.freed()
   }
 
   keep(conversation: Conversation): void {
@@ -149,7 +192,22 @@ export class ConversationCache {
     let surplus = this.#states.size - cachedMax
     for (const oldest of this.#states.keys()) {
       if (surplus-- <= 0) return
-      if (!this.#held.has(oldest)) this.#states.delete(oldest)
+      if (!this.isBusy(oldest)) this.#states.delete(oldest)
     }
   }
+}
+
+function goOn(state: Conversation, { seq, ts, effects }: Heard): void {
+  if (seq <= state.head) return
+  state.head = seq
+  state.lastTs = Math.max(ts, state.lastTs)
+  applyEffects(state, effects)
+}
+
+function note(held: Heard[], heard: Heard): void {
+  const last = held.at(-1)
+  if (last?.seq === heard.first - 1 && last.effects.length === 0 && heard.effects.length === 0) {
+    last.seq = heard.seq
+    last.ts = Math.max(heard.ts, last.ts)
+  } else if (held.length < heardMax) held.push(heard)
 }

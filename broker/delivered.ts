@@ -75,7 +75,7 @@ export class Delivered {
   }
 
   async #stored(key: string): Promise<number> {
-    return Number((await this.#options.records.get(key))?.toString() ?? 0)
+    return numberOf(await this.#options.records.get(key))
   }
 
   #remember(key: string, seq: number): void {
@@ -112,14 +112,14 @@ export class Delivered {
   async ofEach(places: readonly { user: string; conv: ConversationId }[]): Promise<number[]> {
     const keys = places.map(({ user, conv }) => prefixOf(conv) + user)
     const stored = await this.#options.records.getAll(keys)
-    return keys.map((key, at) => this.#latest(key, Number(stored[at]?.toString() ?? 0)))
+    return keys.map((key, at) => this.#latest(key, numberOf(stored[at])))
   }
 
   /** Of every user, as of now; read at once, for a conversation of many. */
   async in(conv: ConversationId): Promise<(user: string) => number> {
     const prefix = prefixOf(conv)
     const stored = new Map<string, number>()
-    for await (const { key, value } of this.#options.records.entries(prefix)) stored.set(key, Number(value.toString()))
+    for await (const { key, value } of this.#options.records.entries(prefix)) stored.set(key, numberOf(value))
     return (user) => this.#latest(prefix + user, stored.get(prefix + user))
   }
 
@@ -139,7 +139,7 @@ export class Delivered {
     const all = [...this.#unsaved]
     for (let at = 0; at < all.length; at += writesAtOnce) {
       try {
-        await Promise.all(all.slice(at, at + writesAtOnce).map(([key, position]) => this.#save(key, position)))
+        await this.#save(all.slice(at, at + writesAtOnce))
       } catch (error) {
         this.#options.logger.warn({ err: error }, 'what was delivered cannot be written; it is tried again')
         this.#timer ??= setTimeout(() => void this.flush(), writeMs).unref()
@@ -149,11 +149,16 @@ export class Delivered {
   }
 
   /** Another node may have seen more. */
-  async #save(key: string, { seq }: Move): Promise<void> {
-    if ((await this.#stored(key)) < seq) await this.#options.records.put(key, Buffer.from(String(seq)))
-    if (this.#unsaved.get(key)?.seq === seq) this.#unsaved.delete(key)
+  async #save(moves: readonly (readonly [string, Move])[]): Promise<void> {
+    const { records } = this.#options
+    const stored = await records.getAll(moves.map(([key]) => key))
+    const further = moves.filter(([, { seq }], at) => numberOf(stored[at]) < seq)
+    await Promise.all(further.map(([key, { seq }]) => records.put(key, Buffer.from(String(seq)))))
+    for (const [key, { seq }] of moves) if (this.#unsaved.get(key)?.seq === seq) this.#unsaved.delete(key)
   }
 }
+
+const numberOf = (stored: Buffer | undefined): number => Number(stored?.toString() ?? 0)
 
 /** How far a user is in a conversation. */
 export interface Position {

@@ -35,6 +35,8 @@ export interface LogWriterOptions {
   retryMs: number
   /** Of a store that nodes share: the log of the conversation has come to `seq`, and perhaps no node was told. */
   found?: (conv: ConversationId, seq: number) => void
+  /** The entry that was dispatched last of this conversation is the last one of its append. */
+  ended?: (conv: ConversationId, seq: number) => void
   observe?: (outcome: 'stored' | 'duplicate' | 'refused' | 'failed', count: number) => void
   observeAppendSeconds?: (seconds: number) => void
   /** Of the first message of each batch: from `submit` to its dispatch. */
@@ -54,11 +56,8 @@ const lanesMax = 4
 /** What an append came to. */
 type Outcome = { lost: ReadonlySet<ConversationId> } | { fault: unknown }
 
-interface Writing {
-  batch: WriteBatch
-  /** Never rejects. */
-  outcome: Promise<Outcome>
-}
+/** Never rejects. */
+type Writing = { batch: WriteBatch; outcome: Promise<Outcome> }
 
 const noneLost: Outcome = { lost: new Set() }
 
@@ -84,7 +83,7 @@ export class LogWriter {
   constructor(options: LogWriterOptions) {
     this.#options = options
     this.#now = options.now ?? Date.now
-    this.conversations = new ConversationCache(options.store, options.judge ?? (async () => undefined))
+    this.conversations = new ConversationCache(options.store, options.judge ?? (async () => undefined), () => this.#wake())
     this.#answers = new Answers(options)
     this.#runningMax = options.store.isShared ? lanesMax : 1
     const { store, logger, found } = options
@@ -105,8 +104,12 @@ export class LogWriter {
     if (this.#closing) return operation.failed('the server is shutting down')
     if (this.#queue.isFull) return operation.refused(refuse('busy', 'too many messages wait for the store; send again later'))
     this.#queue.push({ operation, sinceMs: performance.now(), bytes })
-    if (this.#onMany !== undefined && this.#queue.length >= aheadMin) this.#onMany()
-    if (this.#running < this.#runningMax) this.#start()
+    if (this.#queue.length >= aheadMin) this.#onMany?.()
+    this.#wake()
+  }
+
+  #wake(): void {
+    if (this.#running < this.#runningMax && this.#queue.length > 0) this.#start()
   }
 
   #start(): void {
@@ -114,7 +117,8 @@ export class LogWriter {
     setImmediate(async () => {
       await (this.#options.store.isShared ? this.#lane() : this.#pipeline())
       this.#running--
-      if (this.#running > 0) return
+      // What waits for another node's word goes on with it.
+      if (this.#running > 0 || this.#queue.length > 0) return
       // Nothing waits, so nothing will show that the store is back: from here on only asking it can tell.
       this.#backoffMs = 0
       for (const resolve of this.#idle.splice(0)) resolve()
@@ -124,7 +128,7 @@ export class LogWriter {
   /** Resolves when the queue is empty and the last batch answered. Further operations are failed. */
   async close(): Promise<void> {
     this.#closing = true
-    if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
+    if (this.#running > 0 || this.#queue.length > 0) await new Promise<void>((resolve) => this.#idle.push(resolve))
     this.#late?.close()
   }
 
@@ -169,7 +173,7 @@ export class LogWriter {
   /** One batch after the other, of conversations that no other lane holds. */
   async #lane(): Promise<void> {
     for (;;) {
-      const taken = this.#queue.takeFree(this.conversations.isHeld)
+      const taken = this.#queue.takeFree(this.conversations.isBusy)
       if (taken.length === 0) return
       for (const { operation } of taken) this.conversations.hold(operation.conv)
       await this.#writeHeld(taken)
@@ -187,7 +191,10 @@ export class LogWriter {
     }
     const outcome = await this.#write(batch).outcome
     if ('fault' in outcome) return this.#postpone(batch.taken, outcome.fault)
+    const places = batch.plainPlacesOf(outcome.lost)
     this.#queue.putBack(this.#withdraw(outcome.lost, batch))
+    // Whoever was faster has mostly told already.
+    for (const { state, head } of places) this.conversations.lost(state, head)
     await this.#give(batch)
   }
 

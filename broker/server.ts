@@ -160,7 +160,10 @@ function createCluster({ store, logger, bus, metrics, hub, log }: ClusterParts):
     logger,
     bus,
     audience: hub,
-    learned: (conv, entry, effects) => log().conversations.learn(conv, entry, effects),
+    learned: (written) => {
+      store.log.heard?.(written)
+      log().conversations.learn(written.conv, written.entry, written.effects)
+    },
     missed: (conv) => log().conversations.forget(conv),
     observe: { recovered: (entries) => metrics.recovered.inc(entries), lost: () => metrics.lostFrames.inc() },
   })
@@ -213,7 +216,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     logger,
     retryMs: config.storeRetryMs,
     judge: (from, to) => plugins.authorizeDirect(from, to),
-    ...(cluster && { found: (conv, seq) => cluster.found(conv, seq) }),
+    ...(cluster && { found: (conv, seq) => cluster.found(conv, seq), ended: (conv, seq) => cluster.ended(conv, seq) }),
     dispatch: (conv, entry, effects) => {
       if (cluster === undefined) hub.dispatch(conv, entry, effects)
       else cluster.written(conv, entry, effects)

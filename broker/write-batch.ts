@@ -156,6 +156,14 @@ export class WriteBatch {
     return withdrawn
   }
 
+  /** Where the appends of these conversations stood that only go on; to be asked before they are withdrawn. */
+  plainPlacesOf(convs: Iterable<ConversationId>): { state: Conversation; head: number }[] {
+    return [...convs].flatMap((conv) => {
+      const [state, append] = [this.states.get(conv), this.appends.get(conv)]
+      return state === undefined || append === undefined || append.effects.length > 0 ? [] : [{ state, head: append.head }]
+    })
+  }
+
   /** What an append wrote, or would have. */
   attemptsOf(conv: ConversationId): Written[] {
     return this.written.filter(({ queued }) => queued.operation.conv === conv)

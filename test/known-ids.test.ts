@@ -1,7 +1,8 @@
 /** The sets of known ids never call new what is stored, whatever the ids, the limits and what was begun anew; and they do know what is new. */
 import t, { type Test } from 'tap'
+import { hashOfId, hashOfKey } from '../broker/store/id-hashes.js'
 import { sentKey } from '../broker/store/lmdb/keys.js'
-import { hashOfId, hashOfKey, KnownIds, type KnownIdsLimits } from '../broker/store/lmdb/known-ids.js'
+import { KnownIds, type KnownIdsLimits } from '../broker/store/lmdb/known-ids.js'
 import { createLmdbStore } from '../broker/store/lmdb/lmdb-store.js'
 import { append, createRandom, entry, newSeed } from './contract/entries.js'
 import { newDir } from './helper/new-dir.js'

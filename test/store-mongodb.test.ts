@@ -92,6 +92,33 @@ t.test('on a MongoDB-compatible server', { timeout: 580_000 }, async (t) => {
     t.equal(equal, 0)
   })
 
+  t.test(
+    'an id that another node has stored is not new, whether that was heard or not, nor when it is heard after it was said',
+    async (t) => {
+      for (const heard of ['never', 'before', 'between']) {
+        const database = newDatabase(url)
+        const [{ log: mine }, { log: other }] = [await createMongodbStore(database), await createMongodbStore(database)].map((store) => {
+          t.teardown(() => store.close())
+          return store
+        }) as [Store, Store]
+        const conv = 'u/alice/bob'
+        t.equal(await mine.findSent(conv, 'alice', 'm1'), undefined)
+        t.same(await mine.append([append(conv, 0, [entry(1, 'alice', 'm1')])]), [])
+        const second = entry(2, 'alice', 'm2')
+        t.same(await other.append([append(conv, 1, [second])]), [])
+        if (heard === 'before') mine.heard?.({ conv, entry: second, isEnd: true })
+        const found = await mine.findSent(conv, 'alice', 'm2')
+        if (heard === 'between') mine.heard?.({ conv, entry: second, isEnd: true })
+        if (found === undefined)
+          t.same(await mine.append([append(conv, 2, [entry(3, 'alice', 'm2')])]), [conv], `heard ${heard}: it is refused`)
+        else t.equal(heard, 'before')
+        t.equal(await mine.findSent(conv, 'alice', 'm2'), 2, `heard ${heard}: it is found`)
+        t.equal(await mine.findSent(conv, 'alice', 'm3'), undefined)
+        t.same(await mine.append([append(conv, 2, [entry(3, 'alice', 'm3')])]), [], `heard ${heard}: what is new is stored`)
+      }
+    },
+  )
+
   t.test('what a node wrote before it died is applied by who comes next', async (t) => {
     const database = newDatabase(url)
     const store = await createMongodbStore(database)

@@ -7,6 +7,7 @@ import type { Logger } from '../logger.js'
 import type { Positions } from '../positions.js'
 import type { Effect, LogEntry, Store } from '../store/store.js'
 import type { ConversationId } from '../topics.js'
+import type { Written } from './frame.js'
 import { KeptLists } from './kept-lists.js'
 import { LogCheck } from './log-check.js'
 import { LogFeed } from './log-feed.js'
@@ -20,7 +21,7 @@ export interface ClusterOptions {
   /** The hub, asked for at each use: it is made with this node's positions. */
   audience: () => Audience
   /** Another node has written. */
-  learned(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void
+  learned(written: Written): void
   /** Another node has come to this entry, and what it wrote may have been missed. */
   missed(conv: ConversationId, head: number): void
   observe: { recovered(entries: number): void; lost(): void }
@@ -48,9 +49,9 @@ export class Cluster {
       order: this.#order,
       check: this.#check,
       logger,
-      learned(conv, entry, effects) {
-        lists.changed(conv, effects)
-        learned(conv, entry, effects)
+      learned(written) {
+        lists.changed(written.conv, written.effects)
+        learned(written)
       },
       missed,
       observeLost() {
@@ -80,6 +81,11 @@ export class Cluster {
     this.lists.changed(conv, effects)
     this.#order.offer(conv, entry, effects)
     this.#feed.written(conv, entry, effects)
+  }
+
+  /** This entry, given a moment ago, is the last one of an append. */
+  ended(conv: ConversationId, seq: number): void {
+    this.#feed.ended(conv, seq)
   }
 
   /** The log has come to this entry, and it may be that nobody was told: whoever wrote it does not know that it was written. */

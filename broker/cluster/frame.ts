@@ -10,6 +10,8 @@ export interface Written {
   conv: ConversationId
   entry: LogEntry
   effects: readonly Effect[]
+  /** The last entry of one append: what follows it was written later. */
+  isEnd?: boolean
 }
 
 export interface FrameOfEntries {
@@ -46,7 +48,8 @@ export function encodeFrame({ number, entries }: FrameOfEntries): Buffer {
     if (effects.length > 0) row.push(effects)
     return row
   })
-  const head = Buffer.from(JSON.stringify([number, rows]))
+  const ends = entries.flatMap(({ isEnd }, index) => (isEnd ? [index] : []))
+  const head = Buffer.from(JSON.stringify([number, rows, ends]))
   const length = Buffer.alloc(lengthBytes)
   length.writeUInt32BE(head.length)
   return Buffer.concat([length, head, ...entries.map(({ entry }) => entry.payload)])
@@ -55,14 +58,15 @@ export function encodeFrame({ number, entries }: FrameOfEntries): Buffer {
 /** Throws on what is no frame. The payloads are views of `bytes`. */
 export function decodeFrame(bytes: Buffer): FrameOfEntries {
   const end = lengthBytes + bytes.readUInt32BE(0)
-  const [number, rows] = JSON.parse(bytes.toString('utf8', lengthBytes, end)) as [number, Row[]]
+  const [number, rows, ends] = JSON.parse(bytes.toString('utf8', lengthBytes, end)) as [number, Row[], number[]]
+  const atEnd = new Set(ends)
   if (!isCount(number)) throw new TypeError('no frame number')
   let at = end
-  const entries = rows.map(([conv, seq, ts, from, device, id, length, effects = []]): Written => {
+  const entries = rows.map(([conv, seq, ts, from, device, id, length, effects = []], index): Written => {
     if (!isConversation(conv) || !isCount(seq) || !isCount(length) || at + length > bytes.length) throw new TypeError('no entry')
     const payload = bytes.subarray(at, at + length)
     at += length
-    return { conv, entry: { seq, ts, from, device, id, payload }, effects }
+    return { conv, entry: { seq, ts, from, device, id, payload }, effects, isEnd: atEnd.has(index) }
   })
   return { number, entries }
 }

@@ -57,6 +57,12 @@ export class LogFeed {
     }
   }
 
+  /** This entry, given a moment ago, is the last one of an append. Told if that has not left yet. */
+  ended(conv: ConversationId, seq: number): void {
+    const last = this.#entries.findLast((written) => written.conv === conv)
+    if (last?.entry.seq === seq) last.isEnd = true
+  }
+
   /** Somebody has written up to `seq` and perhaps told nobody: the next digests name it. */
   found(conv: ConversationId, seq: number): void {
     this.#remember(conv, Math.max(seq, this.#recent.get(conv)?.head ?? 0), this.#number, [])

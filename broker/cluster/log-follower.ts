@@ -5,9 +5,8 @@
  */
 import type { Bus } from '../bus.js'
 import type { Logger } from '../logger.js'
-import type { Effect, LogEntry } from '../store/store.js'
 import type { ConversationId } from '../topics.js'
-import { type Digest, decodeDigest, decodeFrame, type FrameOfEntries } from './frame.js'
+import { type Digest, decodeDigest, decodeFrame, type FrameOfEntries, type Written } from './frame.js'
 import type { LogCheck } from './log-check.js'
 import { digestKind, digestMs, frameKind } from './log-feed.js'
 import type { LogOrder } from './log-order.js'
@@ -18,7 +17,7 @@ export interface LogFollowerOptions {
   check: LogCheck
   logger: Logger
   /** What another node has written, for whoever decides on the next entry. */
-  learned(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void
+  learned(written: Written): void
   /** Another node has come to this entry, and what it wrote may have been missed. */
   missed(conv: ConversationId, head: number): void
   observeLost?: () => void
@@ -106,8 +105,9 @@ export class LogFollower {
     this.#expect(peer, number)
     if (number === peer.next) peer.next = number + 1
     const { order, learned } = this.#options
-    for (const { conv, entry, effects } of entries) {
-      learned(conv, entry, effects)
+    for (const written of entries) {
+      const { conv, entry, effects } = written
+      learned(written)
       order.offer(conv, entry, effects)
     }
   }

@@ -117,6 +117,12 @@ export interface StoredRetransmit extends Omit<Retransmit, 'order'>, SentRecord 
 /** Payload bytes that `MessageLog.read` returns where its caller names no bound. */
 export const readBytesMax = 4 * 1024 * 1024
 
+export interface HeardEntry {
+  conv: ConversationId
+  entry: LogEntry
+  isEnd?: boolean
+}
+
 export interface MessageLog {
   /**
    * Writes the entries of all conversations in one commit.
@@ -126,6 +132,11 @@ export interface MessageLog {
    * Never leaves a gap: if seq n can be read, so can 1 … n−1.
    */
   append(batch: readonly ConversationAppend[]): Promise<ConversationId[]>
+  /**
+   * Another node has written this; `isEnd`: what follows it was written later. What it says is true, and some of it may never be told: it only
+   * spares questions.
+   */
+  heard?(told: HeardEntry): void
   /** The last seq, 0 for a conversation without entries. */
   head(conv: ConversationId): Promise<number>
   /** Head and ts of the last entry of each; 0 and 0 where there is none. Same order as asked. */

@@ -4,6 +4,7 @@
  * to, unless it is long already; bounded, and begun anew when full.
  */
 import type { ConversationId } from '../../topics.js'
+import { hashOfId, IdHashes } from '../id-hashes.js'
 
 export interface KnownIdsLimits {
   /** A conversation with more entries is looked up in the index. */
@@ -15,89 +16,12 @@ export interface KnownIdsLimits {
 const limitsDefault: KnownIdsLimits = { ids: 65_536, idsOfAll: 2_000_000, conversations: 100_000 }
 /** A conversation with more entries is not read to make its set. */
 export const readIdsMax = 2_048
-const slotsMin = 16
-const asciiMax = 127
-/** As in the keys: begins a part that is not ASCII. */
-const wideMark = 0xff
-const hashStart = 0x811c9dc5
-const hashPrime = 0x01000193
-
 /** All that is stored of a conversation; undefined when that is too much to read. */
 export type ReadIds = (conv: ConversationId) => Iterable<number> | undefined
 
-const mix = (hash: number, byte: number): number => Math.imul(hash ^ byte, hashPrime)
-
-function mixPart(hash: number, text: string): number {
-  let mixed = hash
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    if (code > asciiMax) return mixWide(hash, text)
-    mixed = mix(mixed, code)
-  }
-  return mixed
-}
-
-function mixWide(hash: number, text: string): number {
-  let mixed = mix(hash, wideMark)
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    mixed = mix(mix(mixed, code & 0xff), code >> 8)
-  }
-  return mixed
-}
-
-/** Never 0, which marks an empty slot. */
-const finish = (hash: number): number => (hash ^ (hash >>> 15)) >>> 0 || 1
-
-export const hashOfId = (from: string, id: string): number => finish(mixPart(mix(mixPart(hashStart, from), 0), id))
-
-/** The same from a key of the index, whose conversation ends before `start`. */
-export function hashOfKey(key: Buffer, start: number): number {
-  let hash = hashStart
-  for (let i = start; i < key.length; i++) hash = mix(hash, key[i] as number)
-  return finish(hash)
-}
-
-class Hashes {
-  count = 0
-  #slots = new Uint32Array(slotsMin)
-
-  has(hash: number): boolean {
-    const mask = this.#slots.length - 1
-    for (let at = hash & mask; ; at = (at + 1) & mask) {
-      const found = this.#slots[at]
-      if (found === hash) return true
-      if (found === 0) return false
-    }
-  }
-
-  add(hash: number): void {
-    if ((this.count + 1) * 2 > this.#slots.length) this.#grow()
-    this.#put(hash)
-  }
-
-  #put(hash: number): void {
-    const mask = this.#slots.length - 1
-    let at = hash & mask
-    while (this.#slots[at] !== 0) {
-      if (this.#slots[at] === hash) return
-      at = (at + 1) & mask
-    }
-    this.#slots[at] = hash
-    this.count++
-  }
-
-  #grow(): void {
-    const old = this.#slots
-    this.#slots = new Uint32Array(old.length * 2)
-    this.count = 0
-    for (const hash of old) if (hash !== 0) this.#put(hash)
-  }
-}
-
 export class KnownIds {
   /** undefined as a value: too many. */
-  readonly #byConv = new Map<ConversationId, Hashes | undefined>()
+  readonly #byConv = new Map<ConversationId, IdHashes | undefined>()
   #count = 0
   readonly #read: ReadIds
   readonly #limits: KnownIdsLimits
@@ -121,10 +45,10 @@ export class KnownIds {
     return hashes?.has(hashOfId(from, id)) ?? true
   }
 
-  #make(conv: ConversationId): Hashes | undefined {
+  #make(conv: ConversationId): IdHashes | undefined {
     if (this.#byConv.size >= this.#limits.conversations || this.#count >= this.#limits.idsOfAll) this.#beginAnew()
     const ids = this.#read(conv)
-    const hashes = ids === undefined ? undefined : new Hashes()
+    const hashes = ids === undefined ? undefined : new IdHashes()
     if (ids !== undefined) for (const hash of ids) hashes?.add(hash)
     this.#count += hashes?.count ?? 0
     this.#byConv.set(conv, hashes)

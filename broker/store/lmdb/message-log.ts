@@ -10,6 +10,7 @@
  */
 import type { ConversationId } from '../../topics.js'
 import { isGroup, usersOf } from '../../topics.js'
+import { hashOfId, hashOfKey } from '../id-hashes.js'
 import {
   type ConversationAppend,
   type LogEntry,
@@ -27,7 +28,7 @@ import { type DirectoryTables, directMembership, putEffect } from './directory.j
 import type { Environment, Table } from './environment.js'
 import { Journal, recordHeadBytes } from './journal.js'
 import { chunkKey, chunksEnd, lastSeqOf, plainKey, plainRange, rowField, rowKey, sentKey, textsOf } from './keys.js'
-import { hashOfId, hashOfKey, KnownIds, readIdsMax } from './known-ids.js'
+import { KnownIds, readIdsMax } from './known-ids.js'
 import type { Recent } from './recent.js'
 import { type Deed, deedsOf, encodeDeeds, readDeeds, readRecord, type Segment, writeRecord } from './record.js'
 import { rewriteChunks } from './rewrite.js'

@@ -154,6 +154,8 @@ const notText = /\0|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc
 export const encodeId = (id: string): string | Binary => (notText.test(id) ? new Binary(Buffer.from(id, 'utf16le')) : id)
 export const decodeId = (id: string | Binary): string => (typeof id === 'string' ? id : bytesOf(id).toString('utf16le'))
 
+export const sentIdOf = ({ from, id }: EntryDocument): { from: string; id: string } => ({ from, id: decodeId(id) })
+
 /** A view of a document's bytes. */
 export const bytesOf = (binary: Binary): Buffer => Buffer.from(binary.buffer.buffer, binary.buffer.byteOffset, binary.position)
 

@@ -3,10 +3,11 @@
  * a name that only one writer can take: so it is written whole or not at all, the log has no gap, and a writer that was too late is
  * refused. All conversations of a batch go in one command, and what is derived of them in one or two more.
  */
-import { Binary } from 'mongodb'
+import { Binary, type Filter } from 'mongodb'
 import type { ConversationId } from '../../topics.js'
 import {
   type ConversationAppend,
+  type HeardEntry,
   type LogEntry,
   type LogPlace,
   type MessageLog,
@@ -16,7 +17,7 @@ import {
   StoreUnavailable,
 } from '../store.js'
 import type { Applied } from './applied.js'
-import { decodeEntry, decodeId, encodeEntry, encodeId, type SegmentDocument, segmentId } from './collections.js'
+import { decodeEntry, encodeEntry, encodeId, type SegmentDocument, segmentId, sentIdOf } from './collections.js'
 import { FreshIds } from './fresh-ids.js'
 import { decodeLastSend, retransmitId } from './last-sends.js'
 import { inOrder } from './pages.js'
@@ -25,12 +26,16 @@ import type { MongodbServer } from './server.js'
 const pageMax = 100
 /** Where only names are quick: so many are tried for a segment that holds an entry. */
 const namesMax = 16
+/** Where a read begins with a segment, so many are fetched by their names before the rest is asked for at once. */
+const walkMax = 4
 /** Of a document, which MongoDB bounds at 16 MiB. */
 const segmentBytesMax = 15 * 1024 * 1024
 /** About what an entry takes beside its payload. */
 const entryBytes = 600
-/** Ends of logs that this node knows. */
-const endsMax = 200_000
+/** Entries whose ids are read at once. */
+const idsReadMax = 8_192
+/** Conversations of which something is kept. */
+const keptMax = 200_000
 
 export class MongodbMessageLog implements MessageLog {
   readonly #server: MongodbServer
@@ -38,6 +43,8 @@ export class MongodbMessageLog implements MessageLog {
   /** Where a segment ends for certain; perhaps not the last one any more. */
   readonly #ends = new Map<ConversationId, number>()
   readonly #fresh = new FreshIds()
+  /** Up to which entry ids were known when some of them were said to be new; until the append that relies on it. */
+  readonly #toldAt = new Map<ConversationId, number>()
 
   constructor(server: MongodbServer, applied: Applied) {
     this.#server = server
@@ -46,15 +53,12 @@ export class MongodbMessageLog implements MessageLog {
 
   async append(batch: readonly ConversationAppend[]): Promise<ConversationId[]> {
     const filled = batch.filter(({ entries }) => entries.length > 0)
-    const unknown = batch.filter(({ conv, head, entries }) => entries.length === 0 || (head > 0 && this.#ends.get(conv) !== head))
-    const ends = await this.#applied.upToDate(unknown.map(({ conv }) => conv))
-    // One that is behind what others wrote may rely on fresh ids that do not know of it.
-    const isLate = ({ conv, head }: ConversationAppend): boolean => (ends.get(conv)?.head ?? 0) !== head || this.#fresh.knows(conv)
-    const late = new Set(unknown.filter(isLate).map(({ conv }) => conv))
+    const unsure = batch.filter(({ conv, head, entries }) => entries.length === 0 || !this.#isSure(conv, head))
+    const late = new Set(await this.#lateOf(unsure))
     const accepted = filled.filter(({ conv }) => !late.has(conv))
     const segments = accepted.map(segmentOf)
+    for (const { conv } of batch) this.#toldAt.delete(conv)
     for (const conv of await this.#insert(segments)) late.add(conv)
-    for (const conv of late) this.#forget(conv)
     const written = segments.filter(({ conv }) => !late.has(conv))
     try {
       if (written.length > 0) await this.#applied.apply(written)
@@ -63,16 +67,61 @@ export class MongodbMessageLog implements MessageLog {
       throw error
     }
     for (const { conv, head, entries } of accepted) {
-      if (late.has(conv)) continue
-      this.#ends.delete(conv)
-      this.#ends.set(conv, head + entries.length)
-      this.#fresh.add(conv, head, entries)
-    }
-    for (const oldest of this.#ends.keys()) {
-      if (this.#ends.size <= endsMax) break
-      this.#ends.delete(oldest)
+      if (late.has(conv)) this.#fresh.lost(conv, head)
+      else {
+        if (head === 0 && this.#fresh.isUnknown(conv)) this.#fresh.begin(conv)
+        this.#fresh.add(conv, head, entries)
+        this.#endsAt(conv, head + entries.length)
+      }
     }
     return batch.map(({ conv }) => conv).filter((conv) => late.has(conv))
+  }
+
+  /** The log ends there, or an append there loses; and what was told of ids was told of all up to there. It may be known better since. */
+  #isSure(conv: ConversationId, head: number): boolean {
+    return (head === 0 || this.#ends.get(conv) === head) && (this.#toldAt.get(conv) ?? head) === head
+  }
+
+  /** Those whose log has another head, or of whose ids too little was known. */
+  async #lateOf(unsure: readonly ConversationAppend[]): Promise<ConversationId[]> {
+    if (unsure.length === 0) return []
+    const states = await this.#applied.upToDate(unsure.map(({ conv }) => conv))
+    const late: ConversationId[] = []
+    for (const { conv, head } of unsure) {
+      const known = this.#fresh.headOf(conv)
+      const end = states.get(conv)?.head ?? 0
+      if (end === head && (this.#toldAt.get(conv) ?? head) === head) continue
+      late.push(conv)
+      if (known !== undefined && known < end) await this.#learnIds(conv, known, end)
+    }
+    return late
+  }
+
+  /** Of the entries behind `head`, up to `end`. */
+  async #learnIds(conv: ConversationId, head: number, end: number): Promise<void> {
+    let left = idsReadMax
+    for await (const { after, last, entries } of this.#segments(conv, head + 1)) {
+      left -= last - after
+      if (left < 0) return this.#fresh.tooLong(conv)
+      this.#fresh.add(conv, after, entries.map(sentIdOf))
+      if (last >= end) return
+    }
+  }
+
+  heard({ conv, entry, isEnd }: HeardEntry): void {
+    this.#fresh.add(conv, entry.seq - 1, [entry])
+    // Of conversations to which this node writes, or has tried to.
+    if (isEnd && (this.#ends.has(conv) || this.#fresh.headOf(conv) !== undefined)) this.#endsAt(conv, entry.seq)
+  }
+
+  #endsAt(conv: ConversationId, seq: number): void {
+    if (seq < (this.#ends.get(conv) ?? 0)) return
+    this.#ends.delete(conv)
+    this.#ends.set(conv, seq)
+    for (const oldest of this.#ends.keys()) {
+      if (this.#ends.size <= keptMax) return
+      this.#ends.delete(oldest)
+    }
   }
 
   /** Returns the conversations in which another writer was faster. */
@@ -107,22 +156,56 @@ export class MongodbMessageLog implements MessageLog {
   }
 
   async findSentAll(keys: readonly SentKey[]): Promise<(number | undefined)[]> {
+    const unknown = new Set(keys.map(({ conv }) => conv).filter((conv) => this.#fresh.isUnknown(conv)))
+    if (unknown.size > 0) await this.#readIds([...unknown])
     const ids = new Map<ConversationId, Set<string>>()
     for (const { conv, from, id } of keys) {
-      if (this.#fresh.isNew(conv, from, id)) continue
+      if (this.#fresh.isNew(conv, from, id)) {
+        this.#toldAt.set(conv, this.#fresh.headOf(conv) as number)
+        continue
+      }
       const some = ids.get(conv)
       if (some === undefined) ids.set(conv, new Set([id]))
       else some.add(id)
     }
     if (ids.size === 0) return keys.map(() => undefined)
     const $or = [...ids].map(([conv, some]) => ({ conv, 'entries.id': { $in: [...some].map(encodeId) } }))
-    const projection = { conv: 1, 'entries.seq': 1, 'entries.from': 1, 'entries.id': 1 }
-    const segments = await this.#server.run(() => this.#server.collections.messages.find({ $or }, { projection }).toArray())
     const found = new Map<string, number>()
-    for (const { conv, entries } of segments) {
-      for (const { from, id, seq } of entries) found.set(`${conv} ${from} ${decodeId(id)}`, seq)
+    for (const { conv, entries } of await this.#idsOf({ $or })) {
+      for (const entry of entries) {
+        const { from, id } = sentIdOf(entry)
+        found.set(`${conv} ${from} ${id}`, entry.seq)
+      }
     }
     return keys.map(({ conv, from, id }) => found.get(`${conv} ${from} ${id}`))
+  }
+
+  /** All of those that are not long, together: what comes then is known to be new without a look. */
+  async #readIds(convs: readonly ConversationId[]): Promise<void> {
+    const { conversations } = this.#server.collections
+    const states = await this.#server.findNamed(conversations, convs)
+    const short: ConversationId[] = []
+    let left = idsReadMax
+    for (const conv of convs) {
+      const head = states.get(conv)?.head ?? 0
+      // What is told to be new is new only if an append at this head wins.
+      if (head === 0) this.#fresh.begin(conv)
+      else if (head > idsReadMax) this.#fresh.tooLong(conv)
+      else if (head <= left) {
+        short.push(conv)
+        left -= head
+      }
+    }
+    if (short.length === 0) return
+    const segments = await this.#idsOf({ conv: { $in: short } })
+    segments.sort((a, b) => a.after - b.after)
+    for (const conv of short) if (this.#fresh.isUnknown(conv)) this.#fresh.begin(conv)
+    for (const { conv, after, entries } of segments) this.#fresh.add(conv, after, entries.map(sentIdOf))
+  }
+
+  #idsOf(filter: Filter<SegmentDocument>): Promise<SegmentDocument[]> {
+    const projection = { conv: 1, after: 1, 'entries.seq': 1, 'entries.from': 1, 'entries.id': 1 }
+    return this.#server.run(() => this.#server.collections.messages.find(filter, { projection }).toArray())
   }
 
   async findRetransmit(session: string, packetId: number): Promise<StoredRetransmit | undefined> {
@@ -165,7 +248,7 @@ export class MongodbMessageLog implements MessageLog {
     const found: LogEntry[] = []
     if (from > to || to < 1 || limit < 1) return found
     let bytes = 0
-    for await (const { after, entries } of this.#segments(conv, Math.max(from, 1))) {
+    for await (const { after, last, entries } of this.#segments(conv, Math.max(from, 1))) {
       if (after >= to) return found
       for (const document of entries) {
         if (document.seq < from || document.seq > to) continue
@@ -174,6 +257,7 @@ export class MongodbMessageLog implements MessageLog {
         bytes += entry.payload.length
         if (found.length >= limit || bytes >= Math.max(bytesMax, 1)) return found
       }
+      if (last >= to) return found
     }
     return found
   }
@@ -215,17 +299,27 @@ export class MongodbMessageLog implements MessageLog {
     return seq <= namesMax ? null : undefined
   }
 
-  async *#segments(conv: ConversationId, from: number): AsyncGenerator<SegmentDocument> {
+  async *#segments(conv: ConversationId, start: number): AsyncGenerator<SegmentDocument> {
     const { messages } = this.#server.collections
     if (!this.#server.hasIndexes) {
       // From name to name, where a read by anything else goes over all that is stored.
-      let next = await this.#segmentWith(conv, from)
+      let next = await this.#segmentWith(conv, start)
       while (next) {
         yield next
         const { last } = next
         next = await this.#server.run(() => messages.findOne({ _id: segmentId(conv, last) }))
       }
       if (next === null) return
+    }
+    // Who follows the log mostly stands at the end of a segment, with few before him.
+    let from = start
+    for (let left = walkMax; this.#server.hasIndexes && left > 0; left--) {
+      const _id = segmentId(conv, from - 1)
+      const next = await this.#server.run(() => messages.findOne({ _id }))
+      if (next === null && from > start) return
+      if (next === null) break
+      yield next
+      from = next.last + 1
     }
     const cursor = messages.find({ conv, last: { $gte: from } }, { sort: { last: 1 }, batchSize: pageMax })
     try {
