@@ -37,7 +37,7 @@ import { OwnPositions } from './positions.js'
 import { createReadiness } from './readiness.js'
 import type { ClusterOpenTopics } from './redis/cluster-open-topics.js'
 import { Retention } from './retention.js'
-import { createRpcRoute } from './rpc.js'
+import { createRpc } from './rpc.js'
 import { loadSecret } from './secret.js'
 import type { Session } from './session.js'
 import { createSessionLimit } from './session-limit.js'
@@ -227,7 +227,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     observeAppendSeconds: (seconds) => metrics.appendSeconds.observe(seconds),
     observeDeliverySeconds: (seconds) => metrics.deliverySeconds.observe(seconds),
   })
-  const rpc: PluginFactory = () => ({ name: 'rpc', routes: { 'rpc/{method}': createRpcRoute(plugins, metrics) } })
+  const rpc: PluginFactory = () => createRpc({ plugins, metrics, store })
   const forgetDevice: Forget = (user, device) => forget.device(user, device)
   const signals = new Signals(hub, bus, logger)
   const avatars = createAvatars(() => plugins, store.directory)

@@ -253,6 +253,8 @@ export interface SessionStore {
    * is one.
    */
   open(user: string, device: string): Promise<{ epoch: number; stored: SessionRecord | undefined }>
+  /** The last epoch that was taken of the device, on whatever node; 0: none is known. */
+  lastEpoch(user: string, device: string): Promise<number>
   /** The stored session, or undefined. */
   get(user: string, device: string): Promise<SessionRecord | undefined>
   list(user: string): Promise<SessionRecord[]>

@@ -39,10 +39,10 @@ t.test('a node is frozen for longer than clients wait, and then goes on as if no
 t.test('a node that was stopped reads, long after, what its client has sent again elsewhere: it is stored once', { skip }, async (t) => {
   const run = newRunName()
   const [alice, bob] = [`alice-${run}`, `bob-${run}`]
-  const connects = async (node: typeof a, user: string): Promise<RawClient> => {
+  const connects = async (node: typeof a, user: string, clientId = 'phone'): Promise<RawClient> => {
     const raw = await connectRaw({
       port: node?.mqttPort ?? 0,
-      ...{ clientId: 'phone', clean: false, username: user, password: await tokenOf(user) },
+      ...{ clientId, clean: false, username: user, password: await tokenOf(user) },
     })
     t.teardown(() => raw.reset())
     await raw.message(`u/${user}/event`, 30_000)
@@ -52,10 +52,15 @@ t.test('a node that was stopped reads, long after, what its client has sent agai
     publish({ topic: `u/${bob}/msg`, qos: 1, packetId, payload, dup })
   await connects(c, bob)
   const first = await connects(a, alice)
+  const early = await connects(a, alice, 'tablet')
   // It shall not hear of the later connect before it reads.
   cluster.gate(a as (typeof cluster.nodes)[0], 'redis').cutOff()
   a?.signal('SIGSTOP')
+  const stoppedMs = performance.now()
   first.send(says(7, 'one'), says(8, 'two'))
+  early.send(
+    publish({ topic: 'rpc/group.add', qos: 1, packetId: 9, payload: JSON.stringify({ id: 'late', params: { group: run, users: [bob] } }) }),
+  )
   const second = await connects(b, alice)
   for (const [packetId, payload, dup] of [
     [7, 'one', true],
@@ -65,9 +70,21 @@ t.test('a node that was stopped reads, long after, what its client has sent agai
     second.send(says(packetId, payload, dup))
     await second.expect('puback', packetId, 30_000)
   }
+  const later = await connects(b, alice, 'tablet')
+  for (const method of ['group.create', 'group.add', 'group.remove']) {
+    const payload = JSON.stringify({
+      id: method,
+      params: method === 'group.create' ? { group: run, members: [] } : { group: run, users: [bob] },
+    })
+    later.send(publish({ topic: `rpc/${method}`, qos: 1, packetId: 20, payload }))
+    t.match(JSON.parse((await later.message(`u/${alice}/rpc`, 30_000)).payload.toString()), { id: method, error: undefined })
+  }
+  await eventually(() => performance.now() - stoppedMs > 4_000, { timeoutMs: 10_000, what: 'so long that it is no busy machine' })
   a?.signal('SIGCONT')
   await first.expectClose(30_000)
+  t.match(JSON.parse((await early.message(`u/${alice}/rpc`, 30_000)).payload.toString()), { id: 'late', error: { code: 'unavailable' } })
   cluster.gate(a as (typeof cluster.nodes)[0], 'redis').heal()
+  t.equal((await cluster.store.directory.member(run, bob))?.role, undefined, 'a call that came too late undoes nothing')
   t.notOk(
     first.received.some(({ cmd }) => cmd === 'puback'),
     'nor is it acknowledged there',

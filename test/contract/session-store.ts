@@ -42,6 +42,17 @@ export function testSessionStore(t: Test, open: OpenStore): void {
     )
   })
 
+  t.test('the last epoch of a device is known, with and without a stored session', async (t) => {
+    const { sessions } = (await open(t)).store
+    t.equal(await sessions.lastEpoch('alice', 'phone'), 0)
+    for (let connect = 0; connect < 3; connect++) {
+      const { epoch } = await sessions.open('alice', 'phone')
+      t.equal(await sessions.lastEpoch('alice', 'phone'), epoch)
+      if (connect === 1) await sessions.create({ ...phone, epoch }, new Map())
+    }
+    t.equal(await sessions.lastEpoch('alice', 'web'), 0)
+  })
+
   t.test('a new session of the same name starts with its own cursors only', async (t) => {
     const { store } = await open(t)
     await store.sessions.create(

@@ -46,7 +46,16 @@ export class LmdbSessionStore implements SessionStore {
   }
 
   #isStale(user: string, device: string, epoch: number): boolean {
-    return epoch < (this.#epochs.get(nameOf(user, device)) ?? this.#session(user, device)?.epoch ?? 0)
+    return epoch < this.#lastEpochOf(user, device)
+  }
+
+  #lastEpochOf(user: string, device: string): number {
+    return this.#epochs.get(nameOf(user, device)) ?? this.#session(user, device)?.epoch ?? 0
+  }
+
+  async lastEpoch(user: string, device: string): Promise<number> {
+    this.#environment.assertOpen()
+    return this.#lastEpochOf(user, device)
   }
 
   async get(user: string, device: string): Promise<SessionRecord | undefined> {

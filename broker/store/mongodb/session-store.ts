@@ -47,6 +47,12 @@ export class MongodbSessionStore implements SessionStore {
     })
   }
 
+  async lastEpoch(user: string, device: string): Promise<number> {
+    const { sessions } = this.#server.collections
+    const found = await this.#server.run(() => sessions.findOne({ _id: pairId(user, device) }, withoutCursors))
+    return found?.epoch ?? 0
+  }
+
   async get(user: string, device: string): Promise<SessionRecord | undefined> {
     const { sessions } = this.#server.collections
     const found = await this.#server.run(() => sessions.findOne({ _id: pairId(user, device) }, withoutCursors))
