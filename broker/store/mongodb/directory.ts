@@ -4,9 +4,10 @@ import { InTurn } from '../../in-turn.js'
 import { type ConversationId, groupConversation, isGroup } from '../../topics.js'
 import type { ConversationRow, Directory, GroupRecord, MemberRecord, RowAtHead, UserRecord } from '../store.js'
 import type { Applied } from './applied.js'
-import { type ConversationDocument, fieldOf, type MemberDocument, pairId } from './collections.js'
+import { type ConversationDocument, fieldOf, type MemberDocument, pairId, type UserDocument } from './collections.js'
 import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
+import { groupedByUser, Together } from './together.js'
 
 /** What a row of a user's list is made of. */
 const rowFields = { conv: 1, user: 1, read: 1, spans: 1 }
@@ -19,16 +20,38 @@ export class MongodbDirectory implements Directory {
   /** Users whose write is under way: who is told of one must be able to read it. */
   readonly #coming = new Map<string, UserRecord>()
 
+  /** Connects ask for these, many at the same moment. */
+  readonly #users: Together<string, UserDocument | undefined>
+  readonly #newUsers: Together<UserRecord, void>
+  readonly #rowsOf: Together<string, MemberDocument[]>
+
   constructor(server: MongodbServer, applied: Applied) {
     this.#server = server
     this.#applied = applied
+    const { users, members } = server.collections
+    this.#users = new Together(async (names) => {
+      const found = await server.findNamed(users, [...new Set(names)])
+      return names.map((name) => found.get(name))
+    })
+    this.#newUsers = new Together(async (records) => {
+      const documents = new Map(records.map((record): [string, UserDocument] => [record.user, { _id: record.user, ...record }]))
+      await server.insertNew(users, [...documents.values()])
+      return records.map(() => undefined)
+    })
+    this.#rowsOf = new Together(async (names) => {
+      // Of an unknown number the server gives the first hundred and has to be asked again.
+      const options = { projection: { ...rowFields, user: 1 }, batchSize: rowsAtOnce }
+      const found = await server.run(() => members.find({ user: { $in: [...new Set(names)] } }, options).toArray())
+      const byUser = groupedByUser(found)
+      return names.map((name) => byUser.get(name) ?? [])
+    })
   }
 
   async user(user: string): Promise<UserRecord | undefined> {
     const coming = this.#coming.get(user)
     if (coming !== undefined) return coming
-    const found = await this.#server.run(() => this.#server.collections.users.findOne({ _id: user }))
-    if (found === null) return undefined
+    const found = await this.#users.ask(user)
+    if (found === undefined) return undefined
     const { _id, ...record } = found
     return record
   }
@@ -45,12 +68,10 @@ export class MongodbDirectory implements Directory {
     }
   }
 
-  /** In one command: what another node writes of him at the same time is not overwritten. */
+  /** What another node writes of him at the same time is not overwritten. */
   async addUser(record: UserRecord): Promise<void> {
     const { user } = record
-    const { users } = this.#server.collections
-    const add = () => this.#server.runUpsert(() => users.updateOne({ _id: user }, { $setOnInsert: record }, { upsert: true }))
-    await this.#queue.run([user], add)
+    await this.#queue.run([user], () => this.#newUsers.ask(record))
   }
 
   async *users(): AsyncIterable<UserRecord> {
@@ -95,10 +116,8 @@ export class MongodbDirectory implements Directory {
     return members.map((member) => rowOf(member, states.get(member.conv)))
   }
 
-  /** Of an unknown number the server gives the first hundred and has to be asked again. */
   #membersOf(user: string): Promise<MemberDocument[]> {
-    const { members } = this.#server.collections
-    return this.#server.run(() => members.find({ user }, { projection: rowFields, batchSize: rowsAtOnce }).toArray())
+    return this.#rowsOf.ask(user)
   }
 
   async conversationsAtHead(user: string, convs?: readonly ConversationId[]): Promise<RowAtHead[]> {
