@@ -32,6 +32,7 @@ async function openNode(t: Test): Promise<Node> {
       ...real,
       log: real.log,
       directory: Object.assign(Object.create(real.directory), {
+        conversationsOf: (user: string) => real.directory.conversationsOf(user),
         conversationsAtHead(user: string, convs?: readonly string[]) {
           if (convs === undefined) node.reads++
           return real.directory.conversationsAtHead(user, convs)
@@ -158,6 +159,29 @@ t.test('what is on its way on the bus is waited for, and what comes while a list
   node.lists.doubted()
   await node.lists.of('alice')
   await isRight(t, node)
+})
+
+t.test('a list that was read elsewhere, as for a connect, is not read again', async (t) => {
+  const node = await openNode(t)
+  const { store, lists } = node
+  for (let peer = 0; peer < 250; peer++) await node.writes(`u/alice/p${peer}`, 'alice')
+  await node.writes('g/team', 'bob', 'told', { user: 'alice', spans: [{ from: 1 }] })
+  await node.writes('g/team', 'bob', 'told', { user: 'alice', spans: [{ from: 1, to: 2 }] })
+  await node.writes('g/team', 'bob')
+  const isRead = lists.reading('alice')
+  const rows = await store.directory.conversationsOf('alice')
+  await node.writes('u/alice/p7', 'p7')
+  isRead(rows, await store.log.heads(rows.map(({ conv }) => conv)))
+  await node.writes('u/alice/p9', 'p9')
+  await isRight(t, node)
+  await isRight(t, node)
+  t.equal(node.reads, 0)
+  const isDoubted = lists.reading('alice')
+  await node.writes('u/alice/p11', 'p11', 'untold')
+  lists.doubted()
+  isDoubted(rows, await store.log.heads(rows.map(({ conv }) => conv)))
+  await isRight(t, node)
+  t.equal(node.reads, 1, 'what was read before a doubt is not believed')
 })
 
 t.test('random histories', async (t) => {

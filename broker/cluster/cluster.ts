@@ -42,7 +42,7 @@ export class Cluster {
       lists.doubted()
       observe.recovered(entries)
     }
-    this.#order = new LogOrder({ store, logger, audience, observeRecovered: recovered })
+    this.#order = new LogOrder({ store, logger, audience, observeRecovered: recovered, reading: (user) => lists.reading(user) })
     this.#check = new LogCheck({ store, logger, order: this.#order, audience })
     this.#follower = new LogFollower({
       bus,

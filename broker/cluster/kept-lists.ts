@@ -4,9 +4,10 @@
  * and before the list is given all that is on its way here is waited for. When anything may not have been heard, all is read again.
  * Of what is kept only the order is believed; the rows that are shown are read anew.
  */
+import type { Head } from '../backlog.js'
 import type { Bus } from '../bus.js'
 import { type List, type Lists, newestFirst, placed } from '../lists.js'
-import type { Effect, RowAtHead, Store } from '../store/store.js'
+import type { ConversationRow, Effect, RowAtHead, Store } from '../store/store.js'
 import { type ConversationId, isGroup, usersOf } from '../topics.js'
 
 export interface KeptListsOptions {
@@ -19,6 +20,8 @@ export interface KeptListsOptions {
 
 interface Kept {
   readonly rows: readonly RowAtHead[]
+  /** They are in their places. */
+  readonly isSorted: boolean
   /** It has all changes before this one. */
   readonly number: number
   readonly doubts: number
@@ -33,8 +36,10 @@ interface Change {
 
 const changesMax = 20_000
 /** Of all lists together. */
-const rowsMax = 500_000
+const rowsMax = 200_000
 const usersMax = 10_000
+/** Shorter ones are read as quickly when they are asked for. */
+const readElsewhereMin = 200
 /** What should have been heard and was not is seen after so long. */
 const keptMsMax = 60_000
 /** Of more rows the whole list is read sooner. */
@@ -70,6 +75,16 @@ export class KeptLists implements Lists {
     this.#rows = 0
   }
 
+  /** A list is about to be read elsewhere: what is called when it is there keeps it. */
+  reading(user: string): (rows: readonly ConversationRow[], heads: readonly Head[]) => void {
+    const from = this.#begin(user)
+    return (rows, heads) => {
+      if (from.doubts !== this.#doubts) return
+      if (rows.length < readElsewhereMin) return this.#drop(user)
+      this.#keep(user, { ...from, rows: rows.map((row, at) => ({ ...row, ...(heads[at] as Head) })), isSorted: false })
+    }
+  }
+
   async of(user: string): Promise<List> {
     const rows = (await this.#followed(user)) ?? (await this.#read(user))
     return { rows, current: (some) => this.#current(user, some) }
@@ -89,14 +104,19 @@ export class KeptLists implements Lists {
   }
 
   async #read(user: string): Promise<readonly RowAtHead[]> {
-    const { store, now = performance.now.bind(performance) } = this.#options
-    // From now on all changes are noted, also those that come while it is read.
-    const from = { number: this.#next, doubts: this.#doubts, readMs: now() }
-    const before: Kept = this.#kept.get(user) ?? { rows: [], ...from, number: -1 }
-    this.#keep(user, before)
+    const { store } = this.#options
+    const from = this.#begin(user)
     const rows = newestFirst(await placed(store, await store.directory.conversationsAtHead(user)))
-    if (from.doubts === this.#doubts) this.#keep(user, { rows, ...from })
+    if (from.doubts === this.#doubts) this.#keep(user, { ...from, rows, isSorted: true })
     return rows
+  }
+
+  /** From now on all changes are noted, also those that come while it is read. */
+  #begin(user: string): Pick<Kept, 'number' | 'doubts' | 'readMs'> {
+    const { now = performance.now.bind(performance) } = this.#options
+    const from = { number: this.#next, doubts: this.#doubts, readMs: now() }
+    this.#keep(user, this.#kept.get(user) ?? { ...from, rows: [], isSorted: true, number: -1 })
+    return from
   }
 
   /** What is kept, with what has changed since; undefined when that is not known, or was not worth it. */
@@ -112,14 +132,15 @@ export class KeptLists implements Lists {
     if (kept === undefined || !this.#isUsable(kept)) return undefined
     const number = this.#next
     const changed = this.#changedIn(user, kept)
-    if (changed.size === 0) {
+    if (changed.size === 0 && kept.isSorted) {
       this.#keep(user, { ...kept, number })
       return kept.rows
     }
     if (changed.size > changedMax) return undefined
-    const anew = await placed(store, await store.directory.conversationsAtHead(user, [...changed]))
-    const rows = newestFirst([...kept.rows.filter(({ conv }) => !changed.has(conv)), ...anew])
-    if (kept.doubts === this.#doubts) this.#keep(user, { ...kept, rows, number })
+    const anew = changed.size === 0 ? [] : await store.directory.conversationsAtHead(user, [...changed])
+    const others = kept.rows.filter(({ conv }) => !changed.has(conv))
+    const rows = newestFirst(kept.isSorted ? [...others, ...(await placed(store, anew))] : await placed(store, [...others, ...anew]))
+    if (kept.doubts === this.#doubts) this.#keep(user, { ...kept, rows, number, isSorted: true })
     return rows
   }
 
@@ -140,6 +161,11 @@ export class KeptLists implements Lists {
       } else if (usersOf(conv).includes(user)) found.add(conv)
     }
     return found
+  }
+
+  #drop(user: string): void {
+    this.#rows -= this.#kept.get(user)?.rows.length ?? 0
+    this.#kept.delete(user)
   }
 
   /** Least recently asked for first. */

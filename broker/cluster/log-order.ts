@@ -38,6 +38,8 @@ export interface LogOrderOptions {
   audience: () => Audience
   /** Entries were not heard of in time and read from the log. */
   observeRecovered?: (entries: number) => void
+  /** The conversations of a user are being read; what it returns is called with them. */
+  reading?: (user: string) => (rows: readonly ConversationRow[], heads: readonly Head[]) => void
 }
 
 interface Heard {
@@ -275,6 +277,7 @@ export class LogOrder implements Positions {
     const { directory, log } = this.#options.store
     const reading: Reading = { told: new Map() }
     this.#readings.set(user, [...(this.#readings.get(user) ?? []), reading])
+    const read = this.#options.reading?.(user)
     let rows: ConversationRow[] = []
     const end = (): void => {
       removeFrom(this.#readings, user, reading)
@@ -284,6 +287,7 @@ export class LogOrder implements Positions {
       rows = await directory.conversationsOf(user)
       for (const { conv } of rows) this.#open(conv)
       const heads = await log.heads(rows.map(({ conv }) => conv))
+      read?.(rows, heads)
       await Promise.all(rows.flatMap(({ conv }, index) => this.#startAt(conv, (heads[index] as Head).head) ?? []))
       return {
         rows,

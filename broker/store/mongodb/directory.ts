@@ -109,7 +109,7 @@ export class MongodbDirectory implements Directory {
 
   async conversationsOf(user: string): Promise<ConversationRow[]> {
     const members = await this.#membersOf(user)
-    const states = await this.#applied.upToDate(
+    const states = await this.#applied.states(
       members.map(({ conv }) => conv),
       user,
     )
