@@ -81,6 +81,8 @@ export class Crew {
     const connack = new LatencyHistogram()
     const subscribing: Participant[] = []
     const readers = createReaders(this.#job.dialect)
+    // From the first connect on: the last of many thousands may come after the first ones' time is over.
+    this.#keepAlive(subscribing)
     await inParallel(this.#mine, async (plan) => {
       const { client, micros } = await this.#connector.connect(plan)
       connack.record(micros)
@@ -89,13 +91,13 @@ export class Crew {
       subscribing.push(new Participant(plan, client, this.#participantOptions(readers, tally)))
     })
     const endedMs = nowMs()
+    this.#keepAlive(this.#participants)
     await inParallel(subscribing, async (participant) => {
       await this.#connector.subscribe(participant.plan, participant.client, 'new-session')
       const { role } = participant.plan
       if (role === 'offline' || role === 'returning') await participant.client.disconnect()
       if (role !== 'offline') this.#participants.push(participant)
     })
-    this.#keepAlive()
     return { startedMs, endedMs, connected: this.#mine.length, connack: connack.snapshot() }
   }
 
@@ -246,11 +248,12 @@ export class Crew {
   }
 
   /** Pings a part of the clients each second, so that keeping them alive costs the same all the time. */
-  #keepAlive(): void {
+  #keepAlive(participants: readonly Participant[]): void {
+    clearInterval(this.#pinger)
     let turn = 0
     this.#pinger = setInterval(() => {
       turn = (turn + 1) % pingTurns
-      for (let at = turn; at < this.#participants.length; at += pingTurns) this.#participants[at]?.client.ping()
+      for (let at = turn; at < participants.length; at += pingTurns) participants[at]?.client.ping()
     }, 1000)
   }
 
