@@ -15,8 +15,8 @@ t.test('what was not seen since then is forgotten, but not who is connected', as
   const forgotten: string[] = []
   const world = {
     sessions: {
-      async *all() {
-        yield* stored
+      async *all(seenBeforeTs = 0) {
+        yield* stored.filter(({ seenTs }) => seenTs < seenBeforeTs)
       },
     },
     isOnline: (_user: string, device: string) => device === 'online',

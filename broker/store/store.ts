@@ -258,8 +258,8 @@ export interface SessionStore {
   /** The stored session, or undefined. */
   get(user: string, device: string): Promise<SessionRecord | undefined>
   list(user: string): Promise<SessionRecord[]>
-  /** Those of everybody, in the order of users. */
-  all(): AsyncIterable<SessionRecord>
+  /** Those of everybody, in the order of users; with `seenBeforeTs` only those last seen earlier. */
+  all(seenBeforeTs?: number): AsyncIterable<SessionRecord>
   /** Creates the session with these cursors, in place of an older one of that name. */
   create(record: SessionRecord, cursors: ReadonlyMap<ConversationId, number>): Promise<void>
   /** All cursors of the session; a conversation without one starts at 0. */

@@ -1,13 +1,10 @@
 /** Forgets stored sessions that nobody has come back to for a long time. Their messages stay in the log; goes over the sessions slowly. */
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Forget } from '../../broker/forget.js'
 import type { Logger } from '../../broker/logger.js'
 import type { SessionStore } from '../../broker/store/store.js'
 
 const firstMs = 60_000
 const everyMs = 3_600_000
-/** Sessions that are looked at without letting others come in between. */
-const turnMax = 100
 
 export interface ExpiryWorld {
   sessions: Pick<SessionStore, 'all'>
@@ -17,11 +14,9 @@ export interface ExpiryWorld {
 
 /** How many were forgotten: those last seen before `beforeTs` that are not connected. */
 export async function expireSessions({ sessions, isOnline, forget }: ExpiryWorld, beforeTs: number): Promise<number> {
-  let looked = 0
   let forgotten = 0
-  for await (const { user, device, seenTs } of sessions.all()) {
-    if (++looked % turnMax === 0) await nextTurn()
-    if (seenTs >= beforeTs || isOnline(user, device)) continue
+  for await (const { user, device } of sessions.all(beforeTs)) {
+    if (isOnline(user, device)) continue
     await forget(user, device)
     forgotten++
   }

@@ -31,6 +31,8 @@ export function testSessionStore(t: Test, open: OpenStore): void {
         (await listOf(sessions.all())).map(({ user, device }) => `${user}/${device}`),
         ['alic/phone', 'alice/phone', 'alice/web'],
       )
+      t.same(await listOf(sessions.all(phone.seenTs)), [])
+      t.equal((await listOf(sessions.all(phone.seenTs + 1))).length, 3)
     }
     await tested.store.sessions.remove('alice', 'phone')
     await tested.store.sessions.remove('alice', 'never')

@@ -1,4 +1,5 @@
-/** Reads a range of a table page by page: an iteration never holds a snapshot while its caller waits. */
+/** Reads a range of a table page by page: an iteration never holds a snapshot while its caller waits, nor others up for more than a page. */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Environment, Table } from './environment.js'
 
 export const pageMax = 256
@@ -17,6 +18,7 @@ export async function* rowsOf(
     yield* page
     after = page.at(-1)?.key
     if (page.length < pageMax) return
+    await nextTurn()
   }
 }
 

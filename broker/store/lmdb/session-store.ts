@@ -75,8 +75,11 @@ export class LmdbSessionStore implements SessionStore {
     return found
   }
 
-  async *all(): AsyncIterable<SessionRecord> {
-    for await (const { value } of rowsOf(this.#environment, this.#tables.sessions, { start: lowest })) yield recordOf(value)
+  async *all(seenBeforeTs = Number.POSITIVE_INFINITY): AsyncIterable<SessionRecord> {
+    for await (const { value } of rowsOf(this.#environment, this.#tables.sessions, { start: lowest })) {
+      const record = recordOf(value)
+      if (record.seenTs < seenBeforeTs) yield record
+    }
   }
 
   create(record: SessionRecord, cursors: ReadonlyMap<ConversationId, number>): Promise<void> {

@@ -9,9 +9,10 @@ export async function* inOrder<T extends { _id: string }>(
   collection: Collection<T>,
   projection: Document = {},
   after = '',
+  only: Document = {},
 ): AsyncGenerator<T> {
   for (let last = after; ; ) {
-    const filter = { _id: { $gt: last } } as unknown as Filter<T>
+    const filter = { ...only, _id: { $gt: last } } as unknown as Filter<T>
     const page = (await server.run(() => collection.find(filter, { sort: { _id: 1 }, limit: pageMax, projection }).toArray())) as T[]
     yield* page
     if (page.length < pageMax) return

@@ -94,8 +94,9 @@ export class MongodbSessionStore implements SessionStore {
     return found.map(recordOf).filter((record) => record !== undefined)
   }
 
-  async *all(): AsyncIterable<SessionRecord> {
-    for await (const document of inOrder(this.#server, this.#server.collections.sessions, { cursors: 0 })) {
+  async *all(seenBeforeTs?: number): AsyncIterable<SessionRecord> {
+    const only = seenBeforeTs === undefined ? isStored : { ...isStored, seenTs: { $lt: seenBeforeTs } }
+    for await (const document of inOrder(this.#server, this.#server.collections.sessions, { cursors: 0 }, '', only)) {
       const record = recordOf(document)
       if (record !== undefined) yield record
     }
