@@ -145,6 +145,6 @@ t.test('on a MongoDB-compatible server', { timeout: 580_000 }, async (t) => {
       .db()
       .collection<{ _id: string }>('meta')
       .updateOne({ _id: 'schema' }, { $set: { version: 99 } })
-    await t.rejects(createMongodbStore(database), { message: /has schema 99, this version of Parley knows schema 1/ })
+    await t.rejects(createMongodbStore(database), { message: /has schema 99, this version of Parley knows schema 2/ })
   })
 })

@@ -12,7 +12,7 @@ import { MongodbMessageLog } from './message-log.js'
 import { MongodbServer } from './server.js'
 import { MongodbSessionStore } from './session-store.js'
 
-const schema = 1
+const schema = 2
 
 export interface MongodbStoreOptions {
   /** For tests: a server that stands in for MongoDB gets the commands that MongoDB would get. */
