@@ -208,7 +208,7 @@ t.test('Parley passes all kinds of faults, as a program, and its history can be 
   }
   const kept = join(dir, `history-${seed}.jsonl`)
   const files = ['--html', join(dir, 'report.html'), '--keep', dir]
-  const { code, output } = await run('--minutes', '0.4', '--users', '40', '--rate', '120', '--seed', String(seed), ...files)
+  const { code, output } = await run('--minutes', '0.6', '--users', '40', '--rate', '120', '--seed', String(seed), ...files)
   t.equal(code, 0, output)
   t.match(output, /PROVED/)
   const history = await readHistory(kept)
