@@ -77,6 +77,11 @@ export class MediaRecords {
     return decode(await this.records.get(objectKey(id)))
   }
 
+  /** Of two at once, on whichever nodes, one is told true. */
+  addObject(object: MediaObject): Promise<boolean> {
+    return this.records.add(objectKey(object.id), encode(object))
+  }
+
   putObject(object: MediaObject): Promise<void> {
     return this.records.put(objectKey(object.id), encode(object))
   }

@@ -18,6 +18,8 @@ const dayMs = 86_400_000
 const underWayMax = 256
 const underWayOfUserMax = 8
 
+const isDone = (): Refusal => refuse('conflict', 'this upload is done: the URL takes one only')
+
 export interface UploadParams {
   mime: string
   size: number
@@ -79,7 +81,7 @@ export class Uploads {
     if (announced !== undefined && Number(announced) !== size) {
       throw refuse(Number(announced) > size ? 'too_large' : 'invalid', `${announced} bytes: media.upload was told of ${size}`)
     }
-    if ((await records.object(id)) !== undefined) throw refuse('conflict', 'this upload is done: the URL takes one only')
+    if ((await records.object(id)) !== undefined) throw isDone()
     this.#begin(id, user)
     try {
       const object = await incoming.receive(body, mime, size, ({ path, sha256 }) => this.#keep(grant, path, sha256))
@@ -110,7 +112,8 @@ export class Uploads {
     const object: MediaObject = { id, sha256, user, mime, size, ts, ...(name === undefined ? {} : { name }) }
     await records.putUnsettled({ id, sha256, ts })
     await this.#objects().put(object, path, size)
-    await records.putObject(object)
+    // Another node may have taken one on the same URL meanwhile; bytes that are not its own are swept.
+    if (!(await records.addObject(object))) throw isDone()
     metrics.kept(size)
     return object
   }

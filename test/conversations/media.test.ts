@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import t from 'tap'
 import { eventually } from '../helper/eventually.js'
 import { filesOf } from '../helper/files-of.js'
-import { announces, fileOf, looks, puts, uploads } from '../helper/media.js'
+import { announces, beginsPut, fileOf, looks, puts, uploads } from '../helper/media.js'
 import { incoming, later, mediaDirOf, onBoth, onTwoNodes, sweeps } from '../helper/media-places.js'
 import { openBucket } from '../helper/s3-server.js'
 import { type Actor, type Json, type Stage, stage } from '../helper/stage.js'
@@ -393,6 +393,24 @@ onTwoNodes('uploaded on one node, seen on the other by who may, in parts too', a
   const { url: link } = await bob.calls<{ url: string }>('media.link', { url })
   t.equal((await looks(a, undefined, link)).status, 200, 'a link of the other node')
   t.equal(kept(), 1)
+})
+
+onTwoNodes('of two that use one URL at once, each on another node, one is taken, and its bytes stay', async (t, { a, b, kept }) => {
+  const [alice] = [await a.actor('alice'), await b.actor('bob')]
+  const size = 50_000
+  const { upload_url, url } = await announces(a, 'alice', { mime: 'image/png', size })
+  const both = [a, b].map((s) => ({ bytes: fileOf('image/png', size), s }))
+  const begun = both.map(({ bytes, s }) => ({ bytes, finish: beginsPut(s, upload_url, bytes) }))
+  for (const s of [a, b]) {
+    await eventually(async () => (await s.metric('parley_media_uploads_under_way')) === 1, { what: 'its PUT is under way' })
+  }
+  const ended = await Promise.all(begun.map(async ({ bytes, finish }) => ({ bytes, status: await finish() })))
+  t.same(ended.map(({ status }) => status).sort(), [201, 409])
+  const taken = ended.find(({ status }) => status === 201)
+  for (const s of [a, b]) t.ok((await looks(s, 'alice', url)).bytes.equals(taken?.bytes ?? Buffer.of()))
+  await alice.sends('u/bob', { type: 'image', body: { url, mime: 'image/png', size, width: 1, height: 1 } })
+  await sweeps(b, 1, 'the bytes of the other go', () => kept() === 1)
+  t.ok((await looks(a, 'bob', url)).bytes.equals(taken?.bytes ?? Buffer.of()))
 })
 
 onTwoNodes('what is recalled on one node is gone on the other, and its bytes a day later', async (t, { a, b, kept }) => {

@@ -1,6 +1,8 @@
 /** What users do with media by HTTP: upload, and look; and small files that begin as their types do. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { type IncomingMessage, request } from 'node:http'
 import type { Json, Stage } from './stage.js'
 
 const beginnings: Record<string, string> = {
@@ -37,6 +39,20 @@ export async function announces(s: Stage, user: string, params: Json): Promise<U
 export async function puts(s: Stage, uploadUrl: string, bytes: Buffer): Promise<{ status: number; body: Json }> {
   const response = await fetch(`http://127.0.0.1:${s.httpPort}${uploadUrl}`, { method: 'PUT', body: bytes })
   return { status: response.status, body: (await response.json()) as Json }
+}
+
+/** Sends half of the bytes; what it returns sends the rest and resolves to the status. */
+export function beginsPut(s: Stage, uploadUrl: string, bytes: Buffer): () => Promise<number | undefined> {
+  const put = request(`http://127.0.0.1:${s.httpPort}${uploadUrl}`, { method: 'PUT', headers: { 'content-length': bytes.length } })
+  const answered = once(put, 'response') as Promise<[IncomingMessage]>
+  const half = bytes.length >> 1
+  put.write(bytes.subarray(0, half))
+  return async () => {
+    put.end(bytes.subarray(half))
+    const [response] = await answered
+    response.resume()
+    return response.statusCode
+  }
 }
 
 /** The body of a message about it, without what is of one type only. */
