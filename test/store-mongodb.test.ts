@@ -136,6 +136,14 @@ t.test('on a MongoDB-compatible server', { timeout: 580_000 }, async (t) => {
     t.same(await other.directory.conversationsOf('alice'), [{ conv: 'u/alice/bob', read: 0, sent: 1 }])
   })
 
+  t.test('a URL that asks for more connections than a node has is taken', async (t) => {
+    const database = new URL(newDatabase(url))
+    database.searchParams.set('minPoolSize', '64')
+    const store = await createMongodbStore(database.href)
+    t.teardown(() => store.close())
+    t.equal(await store.log.head('u/alice/bob'), 0)
+  })
+
   t.test('a database of another schema is refused', async (t) => {
     const database = newDatabase(url)
     await (await createMongodbStore(database)).close()

@@ -189,6 +189,7 @@ function clientOf(url: string, maxPoolSize: number, monitorCommands = false): Mo
       socketTimeoutMS: answerMsMax,
       waitQueueTimeoutMS: answerMsMax,
       maxPoolSize,
+      minPoolSize: 0, // One in the URL may be above it, which the driver refuses.
       monitorCommands,
       retryWrites: true,
       writeConcern: { w: 'majority', journal: true, wtimeoutMS: answerMsMax },
