@@ -161,12 +161,12 @@ t.test('WebSocket: X-Forwarded-For of a trusted proxy, and of nobody else', asyn
     [['127.0.0.2'], host],
   ] as const) {
     const s = await startSecure(t, { trustedProxies: [...trustedProxies] })
+    const packet = await hello(s, 'web')
     const socket = new WebSocket(`wss://${host}:${s.server.httpPort}/mqtt`, ['mqtt'], {
       ca: s.ca,
       headers: { 'x-forwarded-for': '198.51.100.1, 203.0.113.7' },
     })
     t.teardown(() => socket.terminate())
-    const packet = await hello(s, 'web')
     socket.on('open', () => socket.send(packet))
     socket.on('message', () => socket.close())
     await eventually(() => s.log.some((line) => line.msg === 'connection closed' && line.device === 'web' && line.address === address), {
