@@ -39,12 +39,18 @@ function open(): Messages {
 
 const idsOf = ({ submitted }: Messages): string[] => submitted.map(({ id }) => id)
 
-t.test('what is sent behind a message that is being prepared keeps its place', async (t) => {
+/** The second of three is being prepared. */
+async function heldUp(): Promise<Messages> {
   const messages = open()
   messages.says('c1', 'text')
   messages.says('c2', 'recall')
   messages.says('c3', 'text')
   await eventually(() => messages.preparing() === 1)
+  return messages
+}
+
+t.test('what is sent behind a message that is being prepared keeps its place', async (t) => {
+  const messages = await heldUp()
   t.same(idsOf(messages), ['c1'])
   messages.prepared()
   await eventually(() => messages.submitted.length === 3)
@@ -52,11 +58,7 @@ t.test('what is sent behind a message that is being prepared keeps its place', a
 })
 
 t.test('when one before them is given up meanwhile, so are they: their sender sends them again, in order', async (t) => {
-  const messages = open()
-  messages.says('c1', 'text')
-  messages.says('c2', 'recall')
-  messages.says('c3', 'text')
-  await eventually(() => messages.preparing() === 1)
+  const messages = await heldUp()
   messages.submitted[0]?.failed('the store cannot be written')
   messages.prepared()
   await eventually(() => messages.outcomes.size === 3)

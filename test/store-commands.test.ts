@@ -1,11 +1,12 @@
 /** What a page of the list of conversations, and the receipts of a group, cost a cluster: a few commands to MongoDB, however many there are. */
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { Bus } from '../broker/bus.js'
 import { KeptLists } from '../broker/cluster/kept-lists.js'
 import { Delivered } from '../broker/delivered.js'
 import { createLogger } from '../broker/logger.js'
 import type { PluginServer } from '../broker/plugin.js'
 import { createMongodbStore } from '../broker/store/mongodb/mongodb-store.js'
+import type { Store } from '../broker/store/store.js'
 import { listMethod } from '../plugins/conversations/list.js'
 import { Preferences } from '../plugins/conversations/preferences.js'
 import { createReceipts } from '../plugins/receipts.js'
@@ -15,12 +16,20 @@ import { newDatabase, startMongodb } from './helper/mongodb.js'
 
 const logger = createLogger('silent')
 
-t.test('commands of a page', { timeout: 240_000 }, async (t) => {
+/** A store, and the commands that it has answered; undefined where there is no server for it. */
+async function open(t: Test): Promise<{ store: Store; commands: string[] } | undefined> {
   const url = await startMongodb(t)
-  if (url === undefined) return
-  let commands: string[] = []
+  if (url === undefined) return undefined
+  const commands: string[] = []
   const store = await createMongodbStore(newDatabase(url), { asMongodb: true, observeCommand: (name) => commands.push(name) })
   t.teardown(() => store.close())
+  return { store, commands }
+}
+
+t.test('commands of a page', { timeout: 240_000 }, async (t) => {
+  const opened = await open(t)
+  if (opened === undefined) return
+  const { store, commands } = opened
   const bus = { isUp: true, caughtUp: async () => undefined } as Bus
   const delivered = new Delivered({ records: store.records, logger, moved: () => undefined })
   const preferences = new Preferences(store, { sendEvent: () => undefined } as never)
@@ -30,7 +39,7 @@ t.test('commands of a page', { timeout: 240_000 }, async (t) => {
     limit: number,
     cursor?: string,
   ): Promise<{ rows: { last: { seq: number } }[]; next?: string; commands: string[] }> => {
-    commands = []
+    commands.length = 0
     const { conversations, next } = (await handle({ user: 'alice', device: '' }, { limit, ...(cursor && { cursor }) } as never)) as {
       conversations: never[]
       next?: string
@@ -60,11 +69,9 @@ t.test('commands of a page', { timeout: 240_000 }, async (t) => {
 })
 
 t.test('commands of receipts', { timeout: 240_000 }, async (t) => {
-  const url = await startMongodb(t)
-  if (url === undefined) return
-  let commands: string[] = []
-  const store = await createMongodbStore(newDatabase(url), { asMongodb: true, observeCommand: (name) => commands.push(name) })
-  t.teardown(() => store.close())
+  const opened = await open(t)
+  if (opened === undefined) return
+  const { store, commands } = opened
   const delivered = new Delivered({ records: store.records, logger, moved: () => undefined })
   const bus = { on: () => undefined } as unknown as Bus
   const { methods } = createReceipts({ store, delivered, bus, logger } as unknown as PluginServer)
@@ -81,7 +88,7 @@ t.test('commands of receipts', { timeout: 240_000 }, async (t) => {
   const places = users.map((user) => ({ user, conv: 'g/big' }))
   await eventually(async () => (await delivered.ofEach(places)).every((seq) => seq === 2))
   await delivered.flush()
-  commands = []
+  commands.length = 0
   const answer = await methods?.receipts?.handle({ user: 'user0', device: '' }, { conv: 'g/big' } as never)
   t.equal(commands.length, 2, commands.join(' '))
   const { receipts } = answer as { receipts: Record<string, [number, number]> }

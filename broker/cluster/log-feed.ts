@@ -30,6 +30,8 @@ export class LogFeed {
   readonly #bus: Bus
   #number = 0
   #entries: Written[] = []
+  /** Of each conversation the last of these entries. */
+  readonly #lastOf = new Map<ConversationId, Written>()
   #bytes = 0
   #isDue = false
   /** Least recently written first. */
@@ -47,7 +49,9 @@ export class LogFeed {
 
   /** Called for every entry that this node has written, in log order per conversation. */
   written(conv: ConversationId, entry: LogEntry, effects: readonly Effect[]): void {
-    this.#entries.push({ conv, entry, effects })
+    const written: Written = { conv, entry, effects }
+    this.#entries.push(written)
+    this.#lastOf.set(conv, written)
     this.#bytes += entry.payload.length + entryBytes
     if (this.#bytes >= frameBytesMax) this.#send()
     else if (!this.#isDue) {
@@ -59,7 +63,7 @@ export class LogFeed {
 
   /** This entry, given a moment ago, is the last one of an append. Told if that has not left yet. */
   ended(conv: ConversationId, seq: number): void {
-    const last = this.#entries.findLast((written) => written.conv === conv)
+    const last = this.#lastOf.get(conv)
     if (last?.entry.seq === seq) last.isEnd = true
   }
 
@@ -73,6 +77,7 @@ export class LogFeed {
     const entries = this.#entries
     if (entries.length === 0) return
     this.#entries = []
+    this.#lastOf.clear()
     this.#bytes = 0
     const number = this.#number++
     this.#bus.publish(frameKind, encodeFrame({ number, entries }))
