@@ -16,6 +16,7 @@ import {
 import { OperatorError } from '../../operator-error.js'
 import { StoreUnavailable } from '../store.js'
 import { type Collections, collectionsOf } from './collections.js'
+import './driver-patch.js'
 
 const databaseDefault = 'parley'
 const answerMsMax = 10_000
