@@ -80,12 +80,14 @@ export class Crew {
     const startedMs = nowMs()
     const connack = new LatencyHistogram()
     const subscribing: Participant[] = []
+    let retries = 0
     const readers = createReaders(this.#job.dialect)
     // From the first connect on: the last of many thousands may come after the first ones' time is over.
     this.#keepAlive(subscribing)
     await inParallel(this.#mine, async (plan) => {
-      const { client, micros } = await this.#connector.connect(plan)
+      const { client, micros, retries: times } = await this.#connector.connectPatiently(plan)
       connack.record(micros)
+      retries += times
       this.#connected++
       const tally = plan.role === 'frozen' ? this.#frozen : this.#online
       subscribing.push(new Participant(plan, client, this.#participantOptions(readers, tally)))
@@ -98,7 +100,7 @@ export class Crew {
       if (role === 'offline' || role === 'returning') await participant.client.disconnect()
       if (role !== 'offline') this.#participants.push(participant)
     })
-    return { startedMs, endedMs, connected: this.#mine.length, connack: connack.snapshot() }
+    return { startedMs, endedMs, connected: this.#mine.length, connack: connack.snapshot(), retries }
   }
 
   /** All members have been connected once. */

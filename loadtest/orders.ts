@@ -70,12 +70,12 @@ export interface ConnectResult {
   connected: number
   /** From the CONNECT, the TCP handshake included, to the CONNACK. */
   connack: HistogramSnapshot
+  retries: number
 }
 
 export interface ReturnResult extends ConnectResult {
   /** From the CONNECT to the event `ready`; empty on brokers that have none. */
   ready: HistogramSnapshot
-  retries: number
 }
 
 /** Stream numbers and how much was sent on each. */

@@ -95,6 +95,7 @@ export class Stage {
       connectsPerSecond: connack.count / ((endedMs - startedMs) / 1000),
       connackP50Ms: connack.quantile(0.5) / 1000,
       connackP99Ms: connack.quantile(0.99) / 1000,
+      retries: results.reduce((sum, { retries }) => sum + retries, 0),
     }
   }
 

@@ -1,12 +1,18 @@
-/** The small durable map on MongoDB. Strings are ordered by their bytes there. What is written while one command is under way shares the next, in order. */
+/**
+ * The small durable map on MongoDB. Strings are ordered by their bytes there. What is written while one command is under way shares the next, in
+ * order; so does what is read at the same moment.
+ */
 import { Binary, type Collection } from 'mongodb'
 import type { KeyValueStore } from '../store.js'
 import { bytesOf, type PairDocument } from './collections.js'
 import { isDuplicateKey, type MongodbServer } from './server.js'
+import { Together } from './together.js'
 
 const keyBytesMax = 1024
 const pageMax = 1_000
 const batchMax = 200
+/** More make a command of their own. */
+const sharedMax = 16
 const batchBytesMax = 8 * 1024 * 1024
 const last = '\u{10ffff}'
 
@@ -21,21 +27,27 @@ interface Write {
 export class MongodbKeyValueStore implements KeyValueStore {
   readonly #server: MongodbServer
   readonly #pairs: Collection<PairDocument>
+  readonly #values: Together<string, Buffer | undefined>
   #waiting: Write[] = []
   #running = false
 
   constructor(server: MongodbServer, pairs: Collection<PairDocument>) {
     this.#server = server
     this.#pairs = pairs
+    this.#values = new Together((keys) => this.#read(keys))
   }
 
   async get(key: string): Promise<Buffer | undefined> {
-    const found = await this.#server.run(() => this.#pairs.findOne({ _id: checked(key) }))
-    return found === null ? undefined : bytesOf(found.value)
+    return this.#values.ask(checked(key))
   }
 
   async getAll(keys: readonly string[]): Promise<(Buffer | undefined)[]> {
-    const found = await this.#server.findNamed(this.#pairs, keys.map(checked))
+    const names = keys.map(checked)
+    return names.length > sharedMax ? this.#read(names) : Promise.all(names.map((name) => this.#values.ask(name)))
+  }
+
+  async #read(keys: readonly string[]): Promise<(Buffer | undefined)[]> {
+    const found = await this.#server.findNamed(this.#pairs, [...new Set(keys)])
     return keys.map((key) => {
       const pair = found.get(key)
       return pair === undefined ? undefined : bytesOf(pair.value)

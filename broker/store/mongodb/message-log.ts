@@ -22,6 +22,7 @@ import { FreshIds } from './fresh-ids.js'
 import { decodeLastSend, retransmitId } from './last-sends.js'
 import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
+import { Together } from './together.js'
 
 const pageMax = 100
 /** Where only names are quick: so many are tried for a segment that holds an entry. */
@@ -40,6 +41,7 @@ const keptMax = 200_000
 export class MongodbMessageLog implements MessageLog {
   readonly #server: MongodbServer
   readonly #applied: Applied
+  readonly #headsOf = new Together((convs: readonly ConversationId[]) => this.#readHeads(convs))
   /** Where a segment ends for certain; perhaps not the last one any more. */
   readonly #ends = new Map<ConversationId, number>()
   readonly #fresh = new FreshIds()
@@ -147,7 +149,13 @@ export class MongodbMessageLog implements MessageLog {
   }
 
   async heads(convs: readonly ConversationId[]): Promise<{ head: number; ts: number }[]> {
+    const [conv] = convs
+    return conv !== undefined && convs.length === 1 ? [await this.#headsOf.ask(conv)] : this.#readHeads(convs)
+  }
+
+  async #readHeads(convs: readonly ConversationId[]): Promise<{ head: number; ts: number }[]> {
     const states = await this.#applied.upToDate([...new Set(convs)])
+    for (const [conv, { head }] of states) this.#endsAt(conv, head)
     return convs.map((conv) => ({ head: states.get(conv)?.head ?? 0, ts: states.get(conv)?.ts ?? 0 }))
   }
 
@@ -183,11 +191,12 @@ export class MongodbMessageLog implements MessageLog {
   /** All of those that are not long, together: what comes then is known to be new without a look. */
   async #readIds(convs: readonly ConversationId[]): Promise<void> {
     const { conversations } = this.#server.collections
-    const states = await this.#server.findNamed(conversations, convs)
+    const unsure = convs.filter((conv) => !this.#ends.has(conv))
+    const states = await this.#server.findNamed(conversations, unsure)
     const short: ConversationId[] = []
     let left = idsReadMax
     for (const conv of convs) {
-      const head = states.get(conv)?.head ?? 0
+      const head = this.#ends.get(conv) ?? states.get(conv)?.head ?? 0
       // What is told to be new is new only if an append at this head wins.
       if (head === 0) this.#fresh.begin(conv)
       else if (head > idsReadMax) this.#fresh.tooLong(conv)
