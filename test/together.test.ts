@@ -1,6 +1,7 @@
 /** What is asked of a store at the same moment shares commands, and each gets his own answer. */
 import t from 'tap'
-import { groupedByUser, Together } from '../broker/store/mongodb/together.js'
+import { groupedByUser } from '../broker/store/mongodb/collections.js'
+import { Together } from '../broker/store/mongodb/together.js'
 
 interface Command {
   keys: readonly number[]

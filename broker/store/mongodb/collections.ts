@@ -176,3 +176,13 @@ export const decodeEntry = ({ seq, ts, from, device, id, payload }: EntryDocumen
   id: decodeId(id),
   payload: bytesOf(payload),
 })
+
+export function groupedByUser<T extends { user: string }>(documents: readonly T[]): Map<string, T[]> {
+  const byUser = new Map<string, T[]>()
+  for (const document of documents) {
+    const some = byUser.get(document.user)
+    if (some === undefined) byUser.set(document.user, [document])
+    else some.push(document)
+  }
+  return byUser
+}

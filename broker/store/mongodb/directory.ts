@@ -4,10 +4,10 @@ import { InTurn } from '../../in-turn.js'
 import { type ConversationId, groupConversation, isGroup } from '../../topics.js'
 import type { ConversationRow, Directory, GroupRecord, MemberRecord, RowAtHead, UserRecord } from '../store.js'
 import type { Applied } from './applied.js'
-import { type ConversationDocument, fieldOf, type MemberDocument, pairId, type UserDocument } from './collections.js'
+import { type ConversationDocument, fieldOf, groupedByUser, type MemberDocument, pairId, type UserDocument } from './collections.js'
 import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
-import { groupedByUser, Together } from './together.js'
+import { Together } from './together.js'
 
 /** What a row of a user's list is made of. */
 const rowFields = { conv: 1, user: 1, read: 1, spans: 1 }

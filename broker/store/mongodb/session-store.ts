@@ -8,11 +8,11 @@ import { randomInt } from 'node:crypto'
 import { InTurn } from '../../in-turn.js'
 import type { ConversationId } from '../../topics.js'
 import type { MovedCursor, SessionRecord, SessionStore } from '../store.js'
-import { fieldOf, nameOf, pairId, type SessionDocument } from './collections.js'
+import { fieldOf, groupedByUser, nameOf, pairId, type SessionDocument } from './collections.js'
 import { behindEpoch } from './last-sends.js'
 import { inOrder } from './pages.js'
 import type { MongodbServer } from './server.js'
-import { groupedByUser, Together } from './together.js'
+import { Together } from './together.js'
 
 /** By chance: of two updates of one document at the same moment FerretDB 1 loses one, and two sessions of one epoch would both stay. */
 const epochStepMax = 2 ** 16

@@ -51,13 +51,3 @@ export class Together<Key, Answer> {
     this.#begin()
   }
 }
-
-export function groupedByUser<T extends { user: string }>(documents: readonly T[]): Map<string, T[]> {
-  const byUser = new Map<string, T[]>()
-  for (const document of documents) {
-    const some = byUser.get(document.user)
-    if (some === undefined) byUser.set(document.user, [document])
-    else some.push(document)
-  }
-  return byUser
-}
