@@ -46,6 +46,9 @@ export interface Wire {
   reset(): void
 }
 
+/** The system would look for a free one for each, which takes longer than to connect where many are in use. */
+const ports = { first: 10_000, last: 59_999 }
+let port = ports.first
 const readBytes = 64 * 1024
 const readBuffer = Buffer.allocUnsafeSlow(readBytes)
 
@@ -57,12 +60,19 @@ export function createWire(endpoint: Endpoint, events: WireEvents): Wire {
   return open(events, 'shares')
 }
 
+/** Ports in turn: when all were used, those of the first are long free again. */
+function sourceOf(localAddress: string | undefined): { localAddress?: string; localPort?: number } {
+  if (localAddress === undefined) return {}
+  port = port === ports.last ? ports.first : port + 1
+  return { localAddress, localPort: port }
+}
+
 function openTcp({ host, port, localAddress }: Endpoint, events: WireEvents): Socket {
   const callback = (length: number): boolean => {
     events.data(readBuffer, length)
     return true
   }
-  const from = localAddress === undefined ? {} : { localAddress }
+  const from = sourceOf(localAddress)
   const socket = connectTcp({ host, port, ...from, noDelay: true, onread: { buffer: readBuffer, callback } })
   socket.resume()
   return socket
@@ -73,7 +83,7 @@ let trust: { ca: string | undefined; context: SecureContext } | undefined
 
 function tlsWire({ host, port, localAddress, ca, insecure }: Endpoint, events: WireEvents): Wire {
   if (trust === undefined || trust.ca !== ca) trust = { ca, context: createSecureContext(ca === undefined ? {} : { ca }) }
-  const from = localAddress === undefined ? {} : { localAddress }
+  const from = sourceOf(localAddress)
   const tcp = connectTcp({ host, port, ...from, noDelay: true })
   const name = isIP(host) === 0 ? { servername: host } : {}
   const socket = connectTls({ socket: tcp, host, ...name, secureContext: trust.context, rejectUnauthorized: insecure !== true })
