@@ -17,9 +17,12 @@ import { createLive } from './live.js'
 import { type ProveOptions, parseProveOptions, type RawProveOptions } from './options.js'
 import { renderTable, toJson } from './report.js'
 import { runAudit } from './run.js'
+import { isSlowStore } from './service.js'
 import { type Verdict, violationCount } from './verdict.js'
 
 const notJudged = 3
+/** What FerretDB 1 keeps up with. */
+const slowStore = { users: 12, rate: 8 }
 
 export async function prove(raw: RawProveOptions): Promise<void> {
   const options = parseProveOptions(raw)
@@ -36,6 +39,10 @@ export async function prove(raw: RawProveOptions): Promise<void> {
     process.stderr.write(
       `parley prove: ${options.users} users, ${options.rate} messages/s, ${options.minutes} min, ${options.nodes > 1 ? `${options.nodes} nodes, ` : ''}seed ${options.seed}\n`,
     )
+    if (options.nodes > 1 && isSlowStore() && (options.users > slowStore.users || options.rate > slowStore.rate))
+      process.stderr.write(
+        `the store is FerretDB 1, which keeps up with about --users ${slowStore.users} --rate ${slowStore.rate}; with more it is late, and the verdict says so: --settle 300 waits for it\n`,
+      )
     const deployment = join(dir, 'deployment')
     const deploy =
       options.nodes > 1

@@ -117,9 +117,14 @@ export async function createRedis(): Promise<Service> {
   return new Service({ name: 'redis', program, args, port })
 }
 
+const findStore = (): string | undefined => findProgram('mongod', 'ferretdb')
+
+/** It is FerretDB 1, which reads whole collections and keeps up with some ten users. */
+export const isSlowStore = (): boolean => basename(findStore() ?? '') === 'ferretdb'
+
 /** `dir` need not be there. */
 export async function createStore(dir: string): Promise<Service> {
-  const program = findProgram('mongod', 'ferretdb')
+  const program = findStore()
   if (program === undefined) throw new OperatorError('a cluster needs mongod, or ferretdb in version 1, in the PATH')
   mkdirSync(dir, { recursive: true })
   const port = await freePort()
