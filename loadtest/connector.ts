@@ -55,20 +55,23 @@ export class Connector {
   async connect(plan: ClientPlan): Promise<{ client: LeanClient; micros: number }> {
     const startedMs = performance.now()
     const client = new LeanClient(this.#endpointOf(plan), plan.user)
-    await client.connect(this.#identity(plan))
+    try {
+      await client.connect(this.#identity(plan))
+    } catch (error) {
+      client.abort()
+      throw error
+    }
     return { client, micros: microsSince(startedMs) }
   }
 
-  /** As `connect`; tries again when the broker closes the connection without an answer. The time counts from the first try. */
+  /** As `connect`; tries again some times when it fails. The time counts from the first try. */
   async connectPatiently(plan: ClientPlan): Promise<{ client: LeanClient; micros: number; retries: number }> {
     const startedMs = performance.now()
     for (let retries = 0; ; retries++) {
-      const client = new LeanClient(this.#endpointOf(plan), plan.user)
       try {
-        await client.connect(this.#identity(plan))
+        const { client } = await this.connect(plan)
         return { client, micros: microsSince(startedMs), retries }
       } catch (error) {
-        client.abort()
         if (retries + 1 >= firstTries) throw error
         await sleep(firstRetryMs * (1 + Math.random()))
       }

@@ -48,7 +48,7 @@ export interface Wire {
 
 /** The system would look for a free one for each, which takes longer than to connect where many are in use. */
 const ports = { first: 10_000, last: 59_999 }
-let port = ports.first
+let lastPort = ports.first
 const readBytes = 64 * 1024
 const readBuffer = Buffer.allocUnsafeSlow(readBytes)
 
@@ -63,8 +63,8 @@ export function createWire(endpoint: Endpoint, events: WireEvents): Wire {
 /** Ports in turn: when all were used, those of the first are long free again. */
 function sourceOf(localAddress: string | undefined): { localAddress?: string; localPort?: number } {
   if (localAddress === undefined) return {}
-  port = port === ports.last ? ports.first : port + 1
-  return { localAddress, localPort: port }
+  lastPort = lastPort === ports.last ? ports.first : lastPort + 1
+  return { localAddress, localPort: lastPort }
 }
 
 function openTcp({ host, port, localAddress }: Endpoint, events: WireEvents): Socket {

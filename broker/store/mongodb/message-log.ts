@@ -145,7 +145,7 @@ export class MongodbMessageLog implements MessageLog {
   }
 
   async head(conv: ConversationId): Promise<number> {
-    return (await this.#applied.upToDate([conv])).get(conv)?.head ?? 0
+    return (await this.#headsOf.ask(conv)).head
   }
 
   async heads(convs: readonly ConversationId[]): Promise<{ head: number; ts: number }[]> {
