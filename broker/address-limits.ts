@@ -13,6 +13,9 @@ type Limits = Pick<Config, 'ipConnectionsMax' | 'ipConnectRateLimit' | 'ipRateLi
 /** Longer than any user id: the rest of a longer name tells nothing apart that could log in. */
 const accountLengthMax = 65
 
+const networkKey = Symbol('network')
+type CountedSocket = Duplex & { [networkKey]?: string }
+
 export class AddressLimits {
   readonly #connectionsMax: number
   /** Open connections by network. */
@@ -21,8 +24,14 @@ export class AddressLimits {
   readonly #requests: RateBuckets | undefined
   readonly #failures: RateBuckets | undefined
   readonly #failuresOfAccount: RateBuckets | undefined
+  /** One listener for all sockets: there are 100,000s of them. */
+  readonly #closed: (this: Duplex) => void
 
   constructor(limits: Limits, nowMs?: Clock) {
+    const left = (network: string): void => this.#left(network)
+    this.#closed = function (this: CountedSocket) {
+      left(this[networkKey] ?? '')
+    }
     this.#connectionsMax = limits.ipConnectionsMax ?? Number.POSITIVE_INFINITY
     this.#connects = bucketsOf(limits.ipConnectRateLimit, nowMs)
     this.#requests = bucketsOf(limits.ipRateLimit, nowMs)
@@ -36,12 +45,15 @@ export class AddressLimits {
     const open = this.#open.get(network) ?? 0
     if (open >= this.#connectionsMax || (this.#connects?.take(network) ?? 0) > 0) return false
     this.#open.set(network, open + 1)
-    socket.once('close', () => {
-      const left = (this.#open.get(network) ?? 1) - 1
-      if (left > 0) this.#open.set(network, left)
-      else this.#open.delete(network)
-    })
+    ;(socket as CountedSocket)[networkKey] = network
+    socket.on('close', this.#closed)
     return true
+  }
+
+  #left(network: string): void {
+    const left = (this.#open.get(network) ?? 1) - 1
+    if (left > 0) this.#open.set(network, left)
+    else this.#open.delete(network)
   }
 
   /** Takes one HTTP request: 0, or the ms until it may be made. */

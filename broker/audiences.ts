@@ -51,18 +51,19 @@ export class Audiences {
       const changed = changes?.get(conv)
       const last = spans?.at(-1)
       if (changed?.isIn ?? (last !== undefined && last.to === undefined)) this.#enter(conv, session)
-      else session.formerGroups.set(conv, position.head)
+      else formerGroup(session, conv, position.head)
       return changed?.outAt === undefined ? position : { ...position, head: Math.min(position.head, changed.outAt) }
     })
   }
 
   close(session: Session): void {
-    for (const conv of session.groups) removeFrom(this.#audiences, conv, session)
-    session.groups.clear()
+    for (const conv of session.groups ?? []) removeFrom(this.#audiences, conv, session)
+    session.groups = undefined
   }
 
   #enter(conv: ConversationId, session: Session): void {
-    if (session.groups.has(conv)) return
+    if (session.groups?.has(conv)) return
+    session.groups ??= new Set()
     session.groups.add(conv)
     const audience = this.#audiences.get(conv)
     if (audience === undefined) this.#audiences.set(conv, [session])
@@ -74,7 +75,7 @@ export class Audiences {
   /** A new member hears the entry that adds him, and before it what he missed when an earlier one was not heard of on this node. */
   admit(conv: ConversationId, { user, spans }: MemberRecord, seq: number): void {
     for (const session of this.#sessionsOf(user)) {
-      if (session.isPlaced && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq - 1))
+      if (session.isPlaced && !session.groups?.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq - 1))
       this.#enter(conv, session)
       const changes = this.#changedWhileLoading.get(session)
       changes?.set(conv, { isIn: true, outAt: changes.get(conv)?.outAt })
@@ -84,9 +85,9 @@ export class Audiences {
   /** A former member hears the entry that removes him, and nothing behind it. */
   dismiss(conv: ConversationId, { user, spans }: MemberRecord, seq: number): void {
     for (const session of this.#sessionsOf(user)) {
-      if (session.isPlaced && !session.groups.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq))
-      if (session.groups.delete(conv)) removeFrom(this.#audiences, conv, session)
-      session.formerGroups.set(conv, seq)
+      if (session.isPlaced && !session.groups?.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq))
+      if (session.groups?.delete(conv)) removeFrom(this.#audiences, conv, session)
+      formerGroup(session, conv, seq)
       const changes = this.#changedWhileLoading.get(session)
       changes?.set(conv, { isIn: false, outAt: changes.get(conv)?.outAt ?? seq })
     }
@@ -97,15 +98,20 @@ export class Audiences {
     const last = spans.at(-1)
     const isIn = last !== undefined && last.from <= position && (last.to ?? position + 1) > position
     for (const session of this.#sessionsOf(user)) {
-      if (!session.isPlaced || session.groups.has(conv)) continue
+      if (!session.isPlaced || session.groups?.has(conv)) continue
       session.missed(conv, unheardOf(session, conv, spans, position))
       if (isIn) this.#enter(conv, session)
-      else session.formerGroups.set(conv, position)
+      else formerGroup(session, conv, position)
     }
   }
 }
 
+function formerGroup(session: Session, conv: ConversationId, heardTo: number): void {
+  session.formerGroups ??= new Map()
+  session.formerGroups.set(conv, heardTo)
+}
+
 /** What a member may see of a group up to `to` and his session has not heard. */
 function unheardOf(session: Session, conv: ConversationId, spans: readonly Span[], to: number): Range[] {
-  return visibleRanges(replayed(spans), (session.formerGroups.get(conv) ?? 0) + 1, to)
+  return visibleRanges(replayed(spans), (session.formerGroups?.get(conv) ?? 0) + 1, to)
 }

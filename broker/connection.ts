@@ -17,10 +17,10 @@ import { keptCopy } from './kept-copy.js'
 import type { Logger } from './logger.js'
 import type { Metrics } from './metrics.js'
 import { ackBytes, connackBytes, connectBytes, type Frame, pingrespBytes } from './mqtt/encode.js'
-import { PacketCutter } from './mqtt/packet-cutter.js'
+import { PacketCutter, type PacketSink } from './mqtt/packet-cutter.js'
 import { type Connect, ProtocolViolation, packetType, readAckId, readConnect, readSubscribe, readUnsubscribe } from './mqtt/validate.js'
 import { Outbox, pubackBytes } from './outbox.js'
-import type { Caller, Identity } from './plugin.js'
+import { type Identity, nobody } from './plugin.js'
 import type { PluginHost } from './plugin-host.js'
 import { refusePublish } from './refuse-publish.js'
 import type { Outlet, Session } from './session.js'
@@ -52,11 +52,11 @@ const checkMs = 20_000
 
 type State = 'waiting' | 'connecting' | 'open' | 'closed'
 
-export class Connection implements Outlet, Watched, TransportEvents, Acknowledger {
+export class Connection implements Outlet, Watched, TransportEvents, PacketSink, Acknowledger {
   dueSecond = 0
   state: State = 'waiting'
   connect: Connect | undefined
-  caller: Caller = { user: '', device: '' }
+  caller = nobody
   identity: Identity | undefined
   opened: OpenedSession | undefined
   session: Session | undefined
@@ -76,7 +76,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     readonly world: ConnectionWorld,
   ) {
     this.#outbox = new Outbox(transport)
-    this.#cutter = new PacketCutter(world.config.connectBytesMax, (bytes, at, start, end) => this.#packet(bytes, at, start, end))
+    this.#cutter = new PacketCutter(world.config.connectBytesMax, this)
     transport.listen(this)
     world.deadlines.watch(this, world.config.connectTimeoutMs)
   }
@@ -152,9 +152,9 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     this.close(error.message)
   }
 
-  #packet(bytes: Buffer, at: number, start: number, end: number): void {
+  packet(bytes: Buffer, at: number, start: number, end: number): void {
     const type = (bytes[at] as number) >> 4
-    if (this.state !== 'open') return this.#connect(keptCopy(bytes.subarray(at, end)), start - at) // Aedes keeps the will in it
+    if (this.state !== 'open') return this.#connect(bytes, at, start, end)
     switch (type) {
       case packetType.publish:
         return this.#publish(bytes, at, start, end)
@@ -213,15 +213,16 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
 
   // --- connecting -------------------------------------------------------------------------------------------------
 
-  #connect(packet: Buffer, start: number): void {
-    const { connect, password } = readConnect(packet, start, packet.length)
+  #connect(bytes: Buffer, at: number, start: number, end: number): void {
+    const { connect, password } = readConnect(bytes, start, end)
     this.connect = connect
     if (connect.clientId === '' && !connect.clean) throw new ProtocolViolation('a persistent session needs a client id [MQTT-3.1.3-8]', 2)
     this.state = 'connecting'
     this.#hold()
+    const withWill = connect.willTopic === undefined ? undefined : keptCopy(bytes.subarray(at, end))
     const admitted = (code: number | undefined): void => {
       if (code === undefined || this.isClosed) return this.close('the connect could not be handled')
-      if (code === welcome && this.world.adapter.isNeededBy(connect)) return void this.#engage(packet)
+      if (code === welcome && this.world.adapter.isNeededBy(connect)) return void this.#engage(withWill ?? connectBytes(connect))
       this.answerConnect(false, code)
       this.connected([])
     }
@@ -293,10 +294,9 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     const payload = bytes.subarray(topicEnd + idBytes, end)
     const id = target.kind === 'route' ? target.id : ''
     const inbound = new Inbound(this, caller, topic, id, payload, qos, (first & 1) !== 0, (first & 8) !== 0, packetId)
-    const { plugins } = this.world
-    let error: Refusal | undefined = plugins.authorizePublish(caller, inbound)
+    let error: Refusal | undefined = this.world.plugins.authorizePublish(caller, inbound)
     if (error === undefined && target.kind === 'open') {
-      if (plugins.authorizeOpenPublish(caller, topic)) return this.#give(bytes, at, end)
+      if (this.world.plugins.authorizeOpenPublish(caller, topic)) return this.#give(bytes, at, end)
       const who = caller.user === '' ? 'an anonymous client' : caller.user
       error = refuse('forbidden', `no rule of PARLEY_TOPICS lets ${who} publish to ${topic}`)
     } else if (target.kind === 'reserved') error ??= refuse('forbidden', `${topic} is reserved`)
@@ -305,7 +305,7 @@ export class Connection implements Outlet, Watched, TransportEvents, Acknowledge
     if (!this.#inbounds.add(inbound)) return
     if (!this.#inbounds.hasRoom(1)) this.#hold()
     if (error !== undefined) refusePublish(inbound, target, error)
-    else if (target.kind === 'route') plugins.route(target.pattern, inbound)
+    else if (target.kind === 'route') this.world.plugins.route(target.pattern, inbound)
   }
 
   /** An inbound has got its outcome. */

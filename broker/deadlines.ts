@@ -21,10 +21,10 @@ export class Deadlines {
     this.#timer.unref()
   }
 
-  /** Replaces an earlier date of the same connection. */
+  /** It is looked at then, or before: an earlier date stands, since to take it back costs more than a look too many. */
   watch(watched: Watched, afterMs: number): void {
     const second = Math.max(Math.ceil((performance.now() + afterMs) / 1000), this.#second + 1)
-    if (watched.dueSecond === second) return
+    if (watched.dueSecond !== 0 && watched.dueSecond <= second) return
     this.forget(watched)
     watched.dueSecond = second
     const bucket = this.#buckets.get(second)

@@ -77,7 +77,7 @@ export class Hub implements SessionWorld {
 
   get behindCount(): number {
     let count = 0
-    for (const sessions of this.#sessions.values()) for (const session of sessions) if (session.behind.size > 0) count++
+    for (const sessions of this.#sessions.values()) for (const session of sessions) if (session.behind !== undefined) count++
     return count
   }
 
@@ -111,9 +111,10 @@ export class Hub implements SessionWorld {
     this.#add(session)
     this.#audiences.loading(session)
     // One after the other per device: what an overtaken connect still writes must not undo what the later one writes.
-    const earlier = this.#opening.get(session.key) ?? Promise.resolve()
-    const opened = earlier.then(nothing, nothing).then(() => this.#load(session))
-    this.#opening.set(session.key, opened)
+    const { key } = session
+    const earlier = this.#opening.get(key)
+    const opened = earlier === undefined ? this.#load(session) : earlier.then(nothing, nothing).then(() => this.#load(session))
+    this.#opening.set(key, opened)
     try {
       return await opened
     } catch (error) {
@@ -121,7 +122,7 @@ export class Hub implements SessionWorld {
       throw error
     } finally {
       this.#audiences.loaded(session)
-      if (this.#opening.get(session.key) === opened) this.#opening.delete(session.key)
+      if (this.#opening.get(key) === opened) this.#opening.delete(key)
     }
   }
 
@@ -161,7 +162,7 @@ export class Hub implements SessionWorld {
     session.closed = true
     removeFrom(this.#sessions, session.user, session)
     this.#audiences.close(session)
-    if (session.cursors.size > 0) this.#writeCursors()
+    if (session.cursors !== undefined) this.#writeCursors()
     if (session.epoch > 0) this.#options.closed?.(session)
   }
 
@@ -251,7 +252,7 @@ export class Hub implements SessionWorld {
   }
 
   #tell({ user, cursors }: Session): void {
-    for (const [conv, seq] of cursors) this.#options.delivered?.(user, conv, seq)
+    for (const [conv, seq] of cursors ?? []) this.#options.delivered?.(user, conv, seq)
   }
 
   /** What a persistent session has acknowledged stays until it is written; until then it is told again, which changes nothing. */
@@ -259,7 +260,7 @@ export class Hub implements SessionWorld {
     for (const session of this.#dirty) {
       this.#tell(session)
       if (session.persistent) continue
-      session.cursors.clear()
+      session.takeCursors()
       this.#dirty.delete(session)
     }
     this.#deliveredTimer = this.#dirty.size > 0 ? setTimeout(() => this.#tellDelivered(), deliveredMs) : undefined
@@ -273,10 +274,10 @@ export class Hub implements SessionWorld {
       const moved: MovedCursor[] = []
       const sources: [Session, Map<ConversationId, number>][] = []
       for (const session of this.#dirty) {
-        const { user, device, epoch, cursors } = session
+        const { user, device, epoch } = session
         this.#tell(session)
-        session.cursors = new Map()
-        if (!session.persistent) continue
+        const cursors = session.takeCursors()
+        if (!session.persistent || cursors === undefined) continue
         for (const [conv, seq] of cursors) moved.push({ user, device, epoch, conv, seq })
         sources.push([session, cursors])
       }
@@ -296,7 +297,7 @@ export class Hub implements SessionWorld {
   #keepForLater(sources: readonly [Session, Map<ConversationId, number>][]): void {
     for (const [session, cursors] of sources) {
       if (session.closed) continue
-      for (const [conv, seq] of session.cursors) cursors.set(conv, seq)
+      for (const [conv, seq] of session.cursors ?? []) cursors.set(conv, seq)
       session.cursors = cursors
       this.cursorMoved(session)
     }

@@ -15,6 +15,11 @@ const entriesMax = 16_384
 const ringMin = 4
 const ringKeptMax = 256
 
+/** Who is told how far a session's acknowledged prefix goes. */
+export interface CursorMoves {
+  moveCursor(conv: ConversationId, seq: number): void
+}
+
 export class InFlight {
   /** Messages among the unacknowledged packets. */
   messages = 0
@@ -84,10 +89,10 @@ export class InFlight {
   }
 
   /**
-   * Ends the packet of this id; `moved(conv, seq)` is called for each message that thereby belongs to the acknowledged
+   * Ends the packet of this id; `moves` is told of each message that thereby belongs to the acknowledged
    * prefix. False: no such packet (a late or wrong id, to be ignored).
    */
-  acknowledge(packetId: number, moved: ((conv: ConversationId, seq: number) => void) | undefined): boolean {
+  acknowledge(packetId: number, moves: CursorMoves | undefined): boolean {
     const offset = (packetId - this.#firstId + hubPacketIdMax) % hubPacketIdMax
     if (offset >= this.#count) return false
     const mask = this.#convs.length - 1
@@ -97,17 +102,17 @@ export class InFlight {
     if (this.#convs[index] === undefined) this.controls--
     else this.messages--
     this.#seqs[index] = -seq - 1
-    if (offset === 0) this.#pop(moved)
+    if (offset === 0) this.#pop(moves)
     return true
   }
 
-  #pop(moved: ((conv: ConversationId, seq: number) => void) | undefined): void {
+  #pop(moves: CursorMoves | undefined): void {
     const mask = this.#convs.length - 1
     while (this.#count > 0) {
       const seq = this.#seqs[this.#head] as number
       if (seq >= 0) return
       const conv = this.#convs[this.#head]
-      if (conv !== undefined && moved !== undefined) moved(conv, -seq - 1)
+      if (conv !== undefined) moves?.moveCursor(conv, -seq - 1)
       this.#convs[this.#head] = undefined
       this.#head = (this.#head + 1) & mask
       this.#count--

@@ -38,11 +38,14 @@ function flushAll(): void {
 
 export const pubackBytes = 4
 
+type Part = Buffer | StoredAck | Frame
+
 export class Outbox {
-  #parts: (Buffer | StoredAck | Frame)[] = []
+  // Undefined while nothing waits, as with most connections most of the time.
+  #parts: Part[] | undefined
   /** Per part: the packet id of a frame. */
-  #ids: number[] = []
-  #acks: number[] = []
+  #ids: number[] | undefined
+  #acks: number[] | undefined
   #bytes = 0
   #scheduled = false
   readonly #transport: Transport
@@ -67,7 +70,9 @@ export class Outbox {
     this.#push(ack, 0)
   }
 
-  #push(part: Buffer | StoredAck | Frame, packetId: number): void {
+  #push(part: Part, packetId: number): void {
+    this.#parts ??= []
+    this.#ids ??= []
     this.#parts.push(part)
     this.#ids.push(packetId)
     this.#bytes += part.length
@@ -75,6 +80,7 @@ export class Outbox {
   }
 
   sendPuback(packetId: number): void {
+    this.#acks ??= []
     this.#acks.push(packetId)
     this.#bytes += pubackBytes
     if (!this.#scheduled) this.#schedule()
@@ -91,13 +97,15 @@ export class Outbox {
     if (this.#bytes === 0) return
     const out = allocate(this.#bytes, this.#transport.unsentBytes === 0)
     let at = 0
-    for (let i = 0; i < this.#parts.length; i++) {
-      const part = this.#parts[i] as Buffer | StoredAck | Frame
+    const parts = this.#parts ?? []
+    const ids = this.#ids ?? []
+    for (let i = 0; i < parts.length; i++) {
+      const part = parts[i] as Part
       if (part instanceof StoredAck) at = part.writeTo(out, at)
-      else if (part instanceof Frame) at = part.writeTo(out, at, this.#ids[i] as number)
+      else if (part instanceof Frame) at = part.writeTo(out, at, ids[i] as number)
       else at = writeBytes(out, at, part)
     }
-    for (const id of this.#acks) {
+    for (const id of this.#acks ?? []) {
       out[at] = 0x40
       out[at + 1] = 2
       out[at + 2] = id >> 8
@@ -111,9 +119,9 @@ export class Outbox {
 
   /** Throws away what is not yet handed over: the connection is gone. */
   clear(): void {
-    this.#parts = []
-    this.#ids = []
-    this.#acks = []
+    this.#parts = undefined
+    this.#ids = undefined
+    this.#acks = undefined
     this.#bytes = 0
   }
 }

@@ -34,6 +34,7 @@ export class PluginHost {
   readonly #preparers = new Map<string, PrepareMessage>()
   readonly #httpRoutes: HttpRoute[] = []
   #plugins: readonly Plugin[] = []
+  readonly #watchers = new Map<Watcher, readonly Plugin[]>()
 
   constructor(logger: Logger, directory: Directory) {
     this.#logger = logger
@@ -43,6 +44,7 @@ export class PluginHost {
   /** Takes the plugins; throws one Error that names every topic, method or HTTP route with two owners. */
   install(plugins: readonly Plugin[]): void {
     this.#plugins = plugins
+    this.#watchers.clear()
     const faults: string[] = []
     const owners = new Map<string, string>()
     const claim = (what: string, plugin: Plugin): boolean => {
@@ -101,7 +103,8 @@ export class PluginHost {
   /** The first plugin that knows the token decides; fails closed. */
   async authenticate(token: string): Promise<Identity | Refusal> {
     for (const plugin of this.#plugins) {
-      const verdict = await plugin.authenticate?.(token)
+      if (plugin.authenticate === undefined) continue
+      const verdict = await plugin.authenticate(token)
       if (verdict !== undefined) return verdict
     }
     return refuse('forbidden', 'the token is not valid')
@@ -237,14 +240,7 @@ export class PluginHost {
   // --- watchers ---------------------------------------------------------------------------------------------------
 
   messageStored(conv: ConversationId, entry: LogEntry): void {
-    for (const plugin of this.#plugins) {
-      if (plugin.onMessageStored === undefined) continue
-      try {
-        plugin.onMessageStored(conv, entry)
-      } catch (error) {
-        this.#failed(plugin, error)
-      }
-    }
+    this.#tell('onMessageStored', conv, entry)
   }
 
   /** Of an entry that was written here. */
@@ -277,8 +273,18 @@ export class PluginHost {
     this.#tell('onDisconnected', caller)
   }
 
+  /** Those that have such a watcher: most have few, and some are told of every message. */
+  #watching(name: Watcher): readonly Plugin[] {
+    let watching = this.#watchers.get(name)
+    if (watching === undefined) {
+      watching = this.#plugins.filter((plugin) => plugin[name] !== undefined)
+      this.#watchers.set(name, watching)
+    }
+    return watching
+  }
+
   #tell<Name extends Watcher>(name: Name, ...told: Parameters<NonNullable<Plugin[Name]>>): void {
-    for (const plugin of this.#plugins) {
+    for (const plugin of this.#watching(name)) {
       try {
         ;(plugin[name] as ((...told: unknown[]) => void) | undefined)?.(...told)
       } catch (error) {

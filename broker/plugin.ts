@@ -44,6 +44,9 @@ export interface Caller {
   readonly device: string
 }
 
+/** Before CONNECT. */
+export const nobody: Caller = { user: '', device: '' }
+
 export interface Publish {
   topic: string
   payload: Buffer

@@ -42,6 +42,7 @@ export type IsAhead = (conv: ConversationId, head: number) => boolean
 export class OwnPositions implements Positions {
   readonly #store: Store
   readonly #isAhead: IsAhead
+  #turn: Promise<void> | undefined
 
   constructor(store: Store, isAhead: IsAhead = () => false) {
     this.#store = store
@@ -56,9 +57,9 @@ export class OwnPositions implements Positions {
     const { directory, log } = this.#store
     for (let reads = 0; reads < readsMax; reads++) {
       // In a turn of its own: a commit that has been answered is then dispatched, too.
-      await (reads === 0 ? nextTurn() : delay(aheadMs))
+      await (reads === 0 ? this.#nextTurn() : delay(aheadMs))
       const rows = await directory.conversationsOf(user)
-      const heads = await log.heads(rows.map(({ conv }) => conv))
+      const heads = rows.length === 0 ? [] : await log.heads(rows.map(({ conv }) => conv))
       const isAhead = ({ conv, spans = [] }: ConversationRow, index: number): boolean => {
         const head = heads[index]?.head ?? 0
         return this.#isAhead(conv, head) || spans.some(({ from, to = from }) => to > head)
@@ -66,5 +67,13 @@ export class OwnPositions implements Positions {
       if (!rows.some(isAhead)) return { rows, heads: () => heads, done: () => [] }
     }
     throw new Error(`the conversations of ${user} are ahead of the log`)
+  }
+
+  /** One for all who come in a turn. */
+  #nextTurn(): Promise<void> {
+    this.#turn ??= nextTurn().then(() => {
+      this.#turn = undefined
+    })
+    return this.#turn
   }
 }

@@ -5,7 +5,7 @@
  * no room is read from the log later. The hub creates it, the connection feeds it with PUBACKs.
  */
 
-import { InFlight } from './in-flight.js'
+import { type CursorMoves, InFlight } from './in-flight.js'
 import { encodePublishOnce, Frame } from './mqtt/encode.js'
 import type { LogEntry } from './store/store.js'
 import { StoredAck } from './stored-ack.js'
@@ -54,12 +54,13 @@ interface Backlog {
 
 const readMax = 256
 
-export class Session {
+/** What most sessions have nothing of most of the time is undefined then: an empty Map takes more memory than the rest of a session. */
+export class Session implements CursorMoves {
   readonly inFlight = new InFlight()
-  /** Conversations in which newer messages wait in the log; in ascending, disjoint ranges. */
-  readonly behind = new Map<ConversationId, Range[]>()
-  /** What was acknowledged and the hub has not taken yet: cursors to be written, and what was delivered. */
-  cursors = new Map<ConversationId, number>()
+  /** Conversations in which newer messages wait in the log; in ascending, disjoint ranges. Never empty. */
+  behind: Map<ConversationId, Range[]> | undefined
+  /** What was acknowledged and the hub has not taken yet: cursors to be written, and what was delivered. Never empty. */
+  cursors: Map<ConversationId, number> | undefined
   /** Of this connect of the device: the highest one lives. 0 until it is taken. */
   epoch = 0
   /** The highest epoch of the device that others have told of. */
@@ -67,9 +68,9 @@ export class Session {
   /** Groups whose typing signals it has subscribed to; `+` stands for all. */
   typingGroups: Set<string> | undefined
   /** Groups in whose audience the hub has put it. */
-  readonly groups = new Set<ConversationId>()
+  groups: Set<ConversationId> | undefined
   /** Groups that its user has left, and the seq up to which it has heard them. */
-  readonly formerGroups = new Map<ConversationId, number>()
+  formerGroups: Map<ConversationId, number> | undefined
   /** From the connect to the end of loading: everything goes to the log's side. */
   loading = true
   /** The conversations that its user had are known, and where it stands in each; all that is dispatched from here on is for it. */
@@ -83,7 +84,6 @@ export class Session {
    */
   #held: Map<ConversationId, number> | undefined
   #readyId = 0
-  readonly #moved = (conv: ConversationId, seq: number): void => this.#moveCursor(conv, seq)
 
   constructor(
     readonly user: string,
@@ -97,13 +97,23 @@ export class Session {
     return `${this.user}/${this.device}`
   }
 
-  #moveCursor(conv: ConversationId, seq: number): void {
+  moveCursor(conv: ConversationId, seq: number): void {
     if (this.#held?.has(conv)) {
       this.#held.set(conv, seq)
       return
     }
-    if (this.cursors.size === 0) this.world.cursorMoved(this)
+    if (this.cursors === undefined) {
+      this.cursors = new Map()
+      this.world.cursorMoved(this)
+    }
     this.cursors.set(conv, seq)
+  }
+
+  /** For who writes or tells them; the next one is told of anew. */
+  takeCursors(): Map<ConversationId, number> | undefined {
+    const { cursors } = this
+    this.cursors = undefined
+    return cursors
   }
 
   /** The client knows what was cut off. */
@@ -111,7 +121,7 @@ export class Session {
     const held = this.#held
     if (held === undefined) return
     this.#held = undefined
-    for (const [conv, seq] of held) if (seq > 0) this.#moveCursor(conv, seq)
+    for (const [conv, seq] of held) if (seq > 0) this.moveCursor(conv, seq)
   }
 
   get hasRoom(): boolean {
@@ -126,32 +136,37 @@ export class Session {
 
   /** A new message of a conversation: sent at once, or left to the log. `frame` is shared by all receivers. */
   offer(conv: ConversationId, seq: number, frame: Frame): void {
-    if (this.loading || this.behind.has(conv) || !this.hasRoom) return this.#fallBehind(conv, seq)
+    if (this.loading || this.behind?.has(conv) || !this.hasRoom) return this.#fallBehind(conv, seq)
     this.outlet.sendFrame(frame, this.inFlight.addMessage(conv, seq))
   }
 
   /** The session's own message: not sent back, but its cursor passes it in order. */
   offerOwn(conv: ConversationId, seq: number): void {
-    if (this.loading || this.behind.has(conv)) return this.#fallBehind(conv, seq)
+    if (this.loading || this.behind?.has(conv)) return this.#fallBehind(conv, seq)
     if (!this.persistent) return
     if (this.inFlight.isFull) return this.#fallBehind(conv, seq)
-    if (this.inFlight.size === 0) this.#moveCursor(conv, seq)
+    if (this.inFlight.size === 0) this.moveCursor(conv, seq)
     else this.inFlight.addOwn(conv, seq)
   }
 
   #fallBehind(conv: ConversationId, seq: number): void {
-    const ranges = this.behind.get(conv)
+    const ranges = this.behind?.get(conv)
     const last = ranges?.at(-1)
-    if (ranges === undefined) this.behind.set(conv, [{ next: seq, last: seq }])
+    if (ranges === undefined) this.#setBehind(conv, [{ next: seq, last: seq }])
     else if (last !== undefined && last.last === seq - 1) last.last = seq
     else if (last === undefined || last.last < seq) ranges.push({ next: seq, last: seq })
   }
 
+  #setBehind(conv: ConversationId, ranges: Range[]): void {
+    this.behind ??= new Map()
+    this.behind.set(conv, ranges)
+  }
+
   /** Was not offered, as what comes behind it perhaps was: left to the log. */
   missed(conv: ConversationId, ranges: readonly Range[]): void {
-    const merged = mergeRanges(ranges, this.behind.get(conv) ?? [])
+    const merged = mergeRanges(ranges, this.behind?.get(conv) ?? [])
     if (merged.length === 0) return
-    this.behind.set(conv, merged)
+    this.#setBehind(conv, merged)
     this.pump()
   }
 
@@ -163,13 +178,12 @@ export class Session {
   ): void {
     const targets = new Map<ConversationId, number>()
     for (const [conv, older] of ranges) {
-      const newer = this.behind.get(conv) ?? []
+      const newer = this.behind?.get(conv) ?? []
       const merged = mergeRanges(older, newer)
-      if (merged.length === 0) continue
-      this.behind.set(conv, merged)
+      if (merged.length > 0) this.#setBehind(conv, merged)
     }
     // Also what came while it was loading: `heads` may name it.
-    for (const [conv, waiting] of this.behind) targets.set(conv, (waiting.at(-1) as Range).last)
+    for (const [conv, waiting] of this.behind ?? []) targets.set(conv, (waiting.at(-1) as Range).last)
     this.#backlog = { targets, replayed: 0, heads, truncated }
     if (truncated !== undefined && this.persistent) {
       this.#held = new Map(Object.keys(truncated).map((address) => [conversationOf(address, this.user) as ConversationId, 0]))
@@ -180,22 +194,22 @@ export class Session {
 
   /** A PUBACK. False for an id that is not in flight. */
   acknowledge(packetId: number): boolean {
-    const known = this.inFlight.acknowledge(packetId, this.#moved)
+    const known = this.inFlight.acknowledge(packetId, this)
     if (packetId === this.#readyId && known) this.#releaseHeld()
-    if (this.behind.size > 0 && !this.#pumping && this.inFlight.messages * 2 <= this.world.limits.window) this.pump()
+    if (this.behind !== undefined && !this.#pumping && this.inFlight.messages * 2 <= this.world.limits.window) this.pump()
     return known
   }
 
   /** Sends what waits in the log while there is room. Called when room may have appeared; never overlaps itself. */
   pump(): void {
     if (this.#pumping || this.loading || this.closed) return
-    if (this.behind.size === 0) return this.#finishBacklog()
+    if (this.behind === undefined) return this.#finishBacklog()
     if (!this.hasRoom) return
     this.#pumping = true
     this.#run().then(
       () => {
         this.#pumping = false
-        if (this.behind.size > 0 && this.hasRoom) this.pump()
+        if (this.behind !== undefined && this.hasRoom) this.pump()
       },
       (error) => {
         this.#pumping = false
@@ -205,7 +219,7 @@ export class Session {
   }
 
   async #run(): Promise<void> {
-    while (!this.closed && this.behind.size > 0 && this.hasRoom) {
+    while (!this.closed && this.behind !== undefined && this.hasRoom) {
       const [conv, [first]] = this.behind.entries().next().value as [ConversationId, Range[]]
       const room = this.world.limits.window - this.inFlight.messages
       const { next, last } = first as Range
@@ -225,6 +239,7 @@ export class Session {
       // One conversation after the other gets its turn.
       this.behind.delete(conv)
       if (ranges.length > 0) this.behind.set(conv, ranges)
+      else if (this.behind.size === 0) this.behind = undefined
       this.#reached(conv, range.next - 1)
     }
   }
@@ -232,7 +247,7 @@ export class Session {
   #replay(conv: ConversationId, entry: LogEntry): void {
     if (entry.from === this.user && entry.device === this.device) {
       if (!this.persistent) return
-      if (this.inFlight.size === 0) this.#moveCursor(conv, entry.seq)
+      if (this.inFlight.size === 0) this.moveCursor(conv, entry.seq)
       else this.inFlight.addOwn(conv, entry.seq)
       return
     }

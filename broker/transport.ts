@@ -34,9 +34,33 @@ export interface Transport {
 const endGraceMs = 1000
 const tcpKeepAliveMs = 60_000
 
+const transportKey = Symbol('transport')
+type OwnedSocket = Socket & { [transportKey]?: SocketTransport }
+
+// The same for all sockets: listeners of its own would take 300 bytes of every connection.
+function onData(this: OwnedSocket, bytes: Buffer): void {
+  this[transportKey]?.events?.data(bytes)
+}
+
+function onDrain(this: OwnedSocket): void {
+  this[transportKey]?.events?.drained()
+}
+
+function onError(this: OwnedSocket, error: Error): void {
+  const transport = this[transportKey]
+  if (transport !== undefined) transport.why = error.message
+}
+
+function onClose(this: OwnedSocket): void {
+  const transport = this[transportKey]
+  transport?.events?.closed(transport.why)
+}
+
 /** A TLS socket behaves like the TCP socket below it: what is encrypted and not yet sent counts as unsent. */
 export class SocketTransport implements Transport {
-  readonly #socket: Socket
+  readonly #socket: OwnedSocket
+  events: TransportEvents | undefined
+  why = 'closed by the client'
 
   constructor(
     socket: Socket,
@@ -51,13 +75,12 @@ export class SocketTransport implements Transport {
   }
 
   listen(events: TransportEvents): void {
-    let why = 'closed by the client'
-    this.#socket.on('data', (bytes) => events.data(bytes))
-    this.#socket.on('drain', () => events.drained())
-    this.#socket.on('error', (error) => {
-      why = error.message
-    })
-    this.#socket.on('close', () => events.closed(why))
+    this.events = events
+    this.#socket[transportKey] = this
+    this.#socket.on('data', onData)
+    this.#socket.on('drain', onDrain)
+    this.#socket.on('error', onError)
+    this.#socket.on('close', onClose)
   }
 
   write(bytes: Buffer): void {

@@ -14,7 +14,7 @@ export async function connectFirst(job: LoadJob, count: number): Promise<void> {
     return { user, share: job.process, place, sends: [], hears: [], inboxes: [], weight: 0, role: 'online' }
   })
   await inParallel(users, async (plan) => {
-    const { client } = await connector.connect(plan)
+    const { client } = await connector.connectPatiently(plan)
     await client.disconnect()
   })
 }

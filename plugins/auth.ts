@@ -7,7 +7,7 @@ import { createSecretKey, webcrypto } from 'node:crypto'
 import { createRemoteJWKSet, customFetch, type JWTPayload, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose'
 import type { Config } from '../broker/config.js'
 import { type Refusal, refuse } from '../broker/errors.js'
-import { verifyHs256 } from '../broker/hs256.js'
+import { type ClaimRules, verifyHs256 } from '../broker/hs256.js'
 import type { Identity, Plugin, PluginServer } from '../broker/plugin.js'
 import { parsePublicKey } from '../broker/public-key.js'
 import { loadSecret } from '../broker/secret.js'
@@ -52,7 +52,7 @@ export function auth(server: AuthServer, pace: JwksPace = { cooldownMs: 30_000, 
 }
 
 function createVerify(config: Config, pace: JwksPace): Verify {
-  const common: JWTVerifyOptions = { clockTolerance: leewaySeconds }
+  const common: ClaimRules & JWTVerifyOptions = { clockTolerance: leewaySeconds }
   if (config.jwtIssuer !== undefined) common.issuer = config.jwtIssuer
   if (config.jwtAudience !== undefined) common.audience = config.jwtAudience
 

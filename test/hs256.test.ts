@@ -2,7 +2,8 @@
 import { createHmac, createSecretKey } from 'node:crypto'
 import { jwtVerify } from 'jose'
 import t from 'tap'
-import { verifyHs256 } from '../broker/hs256.js'
+import { type ClaimRules, verifyHs256 } from '../broker/hs256.js'
+import { createRandom, newSeed } from './contract/entries.js'
 
 const secret = Buffer.from('a-secret-of-at-least-thirty-two-bytes')
 const key = createSecretKey(secret)
@@ -64,6 +65,41 @@ t.test('a signed token is refused by its claims, each time anew', async (t) => {
     /exp/,
     'the same token, when its time is over',
   )
+})
+
+t.test('it judges claims as jose does, whatever they are', async (t) => {
+  const seed = newSeed()
+  t.comment(`PARLEY_TEST_SEED=${seed}`)
+  const random = createRandom(seed)
+  const pick = <Value>(values: readonly Value[]): Value => values[random(values.length)] as Value
+  const values = {
+    sub: ['alice', 7, undefined],
+    exp: [undefined, nowSeconds + 60, nowSeconds - 2, nowSeconds - 60, nowSeconds + 0.5, 1e12, '9999999999', null],
+    nbf: [undefined, undefined, undefined, nowSeconds - 60, nowSeconds + 2, nowSeconds + 60, 'now'],
+    iat: [undefined, nowSeconds, nowSeconds + 60, 'now', null],
+    iss: [undefined, 'me', 'other', ['me'], 7],
+    aud: [undefined, 'parley', 'other', ['parley', 'other'], []],
+  }
+  let accepted = 0
+  for (let round = 0; round < 4_000; round++) {
+    const claims = Object.fromEntries(Object.entries(values).map(([name, some]) => [name, pick<unknown>(some)]))
+    const text = random(20) === 0 ? pick(['null', '[]', '"x"', '7', '', '{', '\ufeff{}']) : JSON.stringify(claims)
+    const rules: ClaimRules = { clockTolerance: pick([0, 5]), currentDate: new Date(nowSeconds * 1000) }
+    if (random(3) === 0) rules.issuer = 'me'
+    if (random(3) === 0) rules.audience = 'parley'
+    const token = signed(plain, text)
+    const right = await jwtVerify(token, secret, rules).then(({ payload }) => payload, String)
+    let ours: unknown
+    try {
+      ours = verifyHs256(token, key, rules)
+    } catch (error) {
+      ours = String(error)
+    }
+    if (typeof right !== 'string') accepted++
+    if (typeof ours !== typeof right || JSON.stringify(ours) !== JSON.stringify(right))
+      return t.same(ours, right, `${text} ${JSON.stringify(rules)}`)
+  }
+  t.ok(accepted > 100 && accepted < 3_900, `${accepted} of 4,000 were good`)
 })
 
 t.test('three parts where there should be: a dot in the claims is no way in', async (t) => {

@@ -6,7 +6,7 @@ import { createRandom, newSeed } from './contract/entries.js'
 t.test('the cursor moves with the acknowledged prefix only', async (t) => {
   const inFlight = new InFlight()
   const moved: string[] = []
-  const note = (conv: string, seq: number) => moved.push(`${conv} ${seq}`)
+  const note = { moveCursor: (conv: string, seq: number) => void moved.push(`${conv} ${seq}`) }
   const first = inFlight.addMessage('u/a/b', 1)
   const second = inFlight.addMessage('u/a/b', 2)
   inFlight.addOwn('u/a/b', 3)
@@ -59,8 +59,10 @@ t.test('it says when it is full, before an id is given out twice', async (t) => 
     ids.add(id)
   }
   let last = 0
-  inFlight.acknowledge(stuck, (_conv, moved) => {
-    last = moved
+  inFlight.acknowledge(stuck, {
+    moveCursor(_conv, moved) {
+      last = moved
+    },
   })
   t.ok(last > 10_000, 'one PUBACK ends it')
 })
@@ -96,7 +98,8 @@ t.test('against a model', async (t) => {
         if (conv !== undefined) expected.push(`${conv} ${seq}`)
       }
       const moved: string[] = []
-      if (!inFlight.acknowledge(chosen.id, (conv, seq) => moved.push(`${conv} ${seq}`))) return t.fail(`id ${chosen.id} is not known`)
+      const moves = { moveCursor: (conv: string, seq: number) => void moved.push(`${conv} ${seq}`) }
+      if (!inFlight.acknowledge(chosen.id, moves)) return t.fail(`id ${chosen.id} is not known`)
       if (moved.join() !== expected.join()) return t.same(moved, expected)
     }
     const messages = model.filter((each) => !each.acknowledged && each.conv !== undefined).length

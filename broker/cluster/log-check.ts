@@ -79,7 +79,7 @@ export class LogCheck {
       last !== undefined &&
       audience()
         .sessionsOf(user)
-        .some(({ formerGroups }) => (formerGroups.get(conv) ?? 0) < end)
+        .some(({ formerGroups }) => (formerGroups?.get(conv) ?? 0) < end)
     order.reached(conv, head, isMissed ? [user] : [])
   }
 }

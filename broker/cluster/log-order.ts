@@ -16,9 +16,9 @@ import { type ConversationId, groupOf, isGroup, usersOf } from '../topics.js'
 interface Follower {
   /** It has its place in each conversation that its user had when they were read: any other is newer, and all of it for him. */
   readonly isPlaced: boolean
-  readonly groups: ReadonlySet<ConversationId>
+  readonly groups: ReadonlySet<ConversationId> | undefined
   /** Groups that its user has left, and up to where it has heard them. */
-  readonly formerGroups: ReadonlyMap<ConversationId, number>
+  readonly formerGroups: ReadonlyMap<ConversationId, number> | undefined
 }
 
 /** Who is connected here: the hub. */
@@ -158,7 +158,7 @@ export class LogOrder implements Positions {
   }
 
   #isMissedIn(conv: ConversationId, user: string): boolean {
-    return this.#sessionsOf(user).some(({ isPlaced, groups }) => isPlaced && !groups.has(conv))
+    return this.#sessionsOf(user).some(({ isPlaced, groups }) => isPlaced && !groups?.has(conv))
   }
 
   /** Lost with the entry that told it: the directory knows what the user may see. Tried again with the next digest or check. */

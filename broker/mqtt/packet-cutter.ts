@@ -5,8 +5,10 @@
 import { Assembly } from '../assembly.js'
 import { assertHeader, ProtocolViolation } from './validate.js'
 
-/** A whole packet in `bytes`, from `at` to before `end`; its body begins at `start`. The bytes are valid during the call only. */
-export type OnPacket = (bytes: Buffer, at: number, start: number, end: number) => void
+export interface PacketSink {
+  /** A whole packet in `bytes`, from `at` to before `end`; its body begins at `start`. The bytes are valid during the call only. */
+  packet(bytes: Buffer, at: number, start: number, end: number): void
+}
 
 export class PacketCutter {
   /** A longer packet is a violation as soon as its length is known. */
@@ -15,32 +17,42 @@ export class PacketCutter {
   isStopped = false
   /** What the first byte must be: until the first packet, that of a CONNECT. */
   #first: number | undefined = 0x10
-  readonly #rest = new Assembly()
+  #rest: Assembly | undefined
   /** Bytes of the rest from which on it is worth looking at again. */
   #restNeeded = 0
-  readonly #onPacket: OnPacket
+  readonly #sink: PacketSink
 
-  constructor(packetBytesMax: number, onPacket: OnPacket) {
+  constructor(packetBytesMax: number, sink: PacketSink) {
     this.packetBytesMax = packetBytesMax
-    this.#onPacket = onPacket
+    this.#sink = sink
   }
 
-  /** Throws ProtocolViolation, and what `onPacket` throws. */
+  /** Throws ProtocolViolation, and what the sink throws. */
   take(bytes: Buffer): void {
-    if (!this.isHeld && this.#rest.length === 0) return this.#cut(bytes)
+    if (!this.isHeld && this.#rest === undefined) return this.#cut(bytes)
+    this.#keep(bytes)
+    if (!this.isHeld && this.#rest !== undefined && this.#rest.length >= this.#restNeeded) this.#cutRest(this.#rest)
+  }
+
+  #keep(bytes: Buffer): void {
+    this.#rest ??= new Assembly()
     this.#rest.append(bytes)
-    if (!this.isHeld && this.#rest.length >= this.#restNeeded) this.#cut(this.#rest.take())
+  }
+
+  #cutRest(rest: Assembly): void {
+    this.#rest = undefined
+    this.#cut(rest.take())
   }
 
   /** Goes on with what came while it was held. Throws as `take` does. */
   release(): void {
     this.isHeld = false
-    if (this.#rest.length > 0) this.#cut(this.#rest.take())
+    if (this.#rest !== undefined) this.#cutRest(this.#rest)
   }
 
   stop(): void {
     this.isStopped = true
-    this.#rest.take()
+    this.#rest = undefined
   }
 
   #cut(bytes: Buffer): void {
@@ -55,12 +67,12 @@ export class PacketCutter {
       const start = bodyAt(bytes, at)
       assertHeader(first, end - start)
       this.#first = undefined
-      this.#onPacket(bytes, at, start, end)
+      this.#sink.packet(bytes, at, start, end)
       at = end
     }
     if (this.isStopped || at === bytes.length) return
     // A copy, since a short rest must not keep the whole chunk that it came in.
-    this.#rest.append(bytes.subarray(at))
+    this.#keep(bytes.subarray(at))
     this.#restNeeded = this.isHeld ? 0 : (total ?? 0)
   }
 

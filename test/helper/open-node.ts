@@ -82,13 +82,15 @@ function serve(socket: Socket, adapter: AedesAdapter): void {
     close: () => socket.destroy(),
     connected: () => undefined,
   }
-  const cutter = new PacketCutter(packetBytesMax, (bytes, at, start, end) => {
-    if ((bytes[at] as number) >> 4 === 1) {
-      const { connect } = readConnect(bytes, start, end)
-      Object.assign(connection, { connect, caller: { user: connect.username ?? '', device: connect.clientId } })
-      adapter.handle(connection as unknown as Connection, stream)
-    }
-    stream.give(Buffer.from(bytes.subarray(at, end)))
+  const cutter = new PacketCutter(packetBytesMax, {
+    packet(bytes, at, start, end) {
+      if ((bytes[at] as number) >> 4 === 1) {
+        const { connect } = readConnect(bytes, start, end)
+        Object.assign(connection, { connect, caller: { user: connect.username ?? '', device: connect.clientId } })
+        adapter.handle(connection as unknown as Connection, stream)
+      }
+      stream.give(Buffer.from(bytes.subarray(at, end)))
+    },
   })
   socket.on('data', (bytes) => cutter.take(bytes))
   socket.on('error', () => undefined)
