@@ -5,21 +5,13 @@
  */
 import { type Head, replayed, visibleRanges } from './backlog.js'
 import { removeFrom } from './remove-from.js'
-import type { Range, Session } from './session.js'
+import type { MembershipChange, Range, Session } from './session.js'
 import type { ConversationRow, MemberRecord, Span } from './store/store.js'
 import { type ConversationId, isGroup } from './topics.js'
-
-/** Membership of a session that is loading, as dispatched. */
-interface Changed {
-  isIn: boolean
-  /** The entry that removed the member first: what the rows said holds up to there. */
-  outAt: number | undefined
-}
 
 export class Audiences {
   /** Groups with at least one present member here. */
   readonly #audiences = new Map<ConversationId, Session[]>()
-  readonly #changedWhileLoading = new Map<Session, Map<ConversationId, Changed>>()
   readonly #sessionsOf: (user: string) => readonly Session[]
 
   constructor(sessionsOf: (user: string) => readonly Session[]) {
@@ -33,18 +25,10 @@ export class Audiences {
 
   // --- sessions -----------------------------------------------------------------------------------------------------
 
-  /** From here to `loaded` what is dispatched counts more than what was read. */
-  loading(session: Session): void {
-    this.#changedWhileLoading.set(session, new Map())
-  }
-
-  loaded(session: Session): void {
-    this.#changedWhileLoading.delete(session)
-  }
-
   /** Puts the session where it hears its groups; the heads, where a removal that was dispatched meanwhile ends what it may read. */
   join(session: Session, rows: readonly ConversationRow[], heads: readonly Head[]): Head[] {
-    const changes = this.#changedWhileLoading.get(session)
+    const { changes } = session
+    session.changes = undefined
     return rows.map(({ conv, spans }, index) => {
       const position = heads[index] as Head
       if (!isGroup(conv)) return position
@@ -77,8 +61,7 @@ export class Audiences {
     for (const session of this.#sessionsOf(user)) {
       if (session.isPlaced && !session.groups?.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq - 1))
       this.#enter(conv, session)
-      const changes = this.#changedWhileLoading.get(session)
-      changes?.set(conv, { isIn: true, outAt: changes.get(conv)?.outAt })
+      if (!session.isPlaced) noteChange(session, conv, { isIn: true, outAt: session.changes?.get(conv)?.outAt })
     }
   }
 
@@ -88,8 +71,7 @@ export class Audiences {
       if (session.isPlaced && !session.groups?.has(conv)) session.missed(conv, unheardOf(session, conv, spans, seq))
       if (session.groups?.delete(conv)) removeFrom(this.#audiences, conv, session)
       formerGroup(session, conv, seq)
-      const changes = this.#changedWhileLoading.get(session)
-      changes?.set(conv, { isIn: false, outAt: changes.get(conv)?.outAt ?? seq })
+      if (!session.isPlaced) noteChange(session, conv, { isIn: false, outAt: session.changes?.get(conv)?.outAt ?? seq })
     }
   }
 
@@ -104,6 +86,12 @@ export class Audiences {
       else formerGroup(session, conv, position)
     }
   }
+}
+
+/** What is dispatched before a session is in its place counts more than what was read. */
+function noteChange(session: Session, conv: ConversationId, change: MembershipChange): void {
+  session.changes ??= new Map()
+  session.changes.set(conv, change)
 }
 
 function formerGroup(session: Session, conv: ConversationId, heardTo: number): void {

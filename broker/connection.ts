@@ -253,6 +253,7 @@ export class Connection implements Outlet, Watched, TransportEvents, PacketSink,
       if (this.opened !== undefined) this.world.hub.start(this.opened)
       this.opened = undefined
       this.world.plugins.connected(this.caller)
+      this.#outbox.flush() // Of a crowd the first need not wait for the last.
     }
     this.releaseIfRoom()
   }
@@ -347,18 +348,17 @@ export class Connection implements Outlet, Watched, TransportEvents, PacketSink,
   }
 
   check(nowMs: number): number | undefined {
-    const { config } = this.world
     if (this.state === 'closed') return undefined
     if (this.state !== 'open') {
-      const left = this.#sinceMs + config.connectTimeoutMs * (this.state === 'waiting' ? 1 : 3) - nowMs
+      const left = this.#sinceMs + this.world.config.connectTimeoutMs * (this.state === 'waiting' ? 1 : 3) - nowMs
       if (left > 0) return left
-      this.close(this.state === 'waiting' ? `no CONNECT within ${config.connectTimeoutMs} ms` : 'connecting took too long')
+      this.close(this.state === 'waiting' ? `no CONNECT within ${this.world.config.connectTimeoutMs} ms` : 'connecting took too long')
       return undefined
     }
     if (this.identity?.expiresTs !== undefined && Date.now() >= this.identity.expiresTs) this.close('the token has expired')
     else if (this.keepaliveMs > 0 && !this.#cutter.isHeld && nowMs >= this.#heardMs + this.keepaliveMs)
       this.#lost(`nothing heard for ${this.keepaliveMs} ms [MQTT-3.1.2-24]`)
-    else if (this.#isStuck(nowMs)) this.#lost(`nothing read for ${config.slowClientMs} ms`)
+    else if (this.#isStuck(nowMs)) this.#lost(`nothing read for ${this.world.config.slowClientMs} ms`)
     return this.#nextCheckMs(nowMs)
   }
 

@@ -109,7 +109,6 @@ export class Hub implements SessionWorld {
     }
     const session = new Session(user, device, persistent, outlet, this)
     this.#add(session)
-    this.#audiences.loading(session)
     // One after the other per device: what an overtaken connect still writes must not undo what the later one writes.
     const { key } = session
     const earlier = this.#opening.get(key)
@@ -121,7 +120,6 @@ export class Hub implements SessionWorld {
       this.close(session)
       throw error
     } finally {
-      this.#audiences.loaded(session)
       if (this.#opening.get(key) === opened) this.#opening.delete(key)
     }
   }

@@ -36,7 +36,7 @@ export class OwnDevices {
 
   /** Whether the user has had no other device here. */
   claim(claim: DeviceClaim): boolean {
-    this.#leaving.delete(keyOf(claim))
+    if (this.#leaving.size > 0) this.#leaving.delete(keyOf(claim))
     const claims = this.#users.get(claim.user)
     if (claims === undefined) this.#users.set(claim.user, [claim])
     else {

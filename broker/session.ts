@@ -43,6 +43,13 @@ export interface Range {
   last: number
 }
 
+/** Of a membership, as dispatched. */
+export interface MembershipChange {
+  isIn: boolean
+  /** The entry that removed the member first: what the rows said holds up to there. */
+  outAt: number | undefined
+}
+
 /** Until the first backlog is through: what `ready` will say. */
 interface Backlog {
   /** The seq that each conversation of the backlog must reach. */
@@ -71,6 +78,8 @@ export class Session implements CursorMoves {
   groups: Set<ConversationId> | undefined
   /** Groups that its user has left, and the seq up to which it has heard them. */
   formerGroups: Map<ConversationId, number> | undefined
+  /** What became of its groups between its coming and its being placed. */
+  changes: Map<ConversationId, MembershipChange> | undefined
   /** From the connect to the end of loading: everything goes to the log's side. */
   loading = true
   /** The conversations that its user had are known, and where it stands in each; all that is dispatched from here on is for it. */

@@ -13,6 +13,7 @@ export async function connectFirst(job: LoadJob, count: number): Promise<void> {
     const user = `${job.prefix}-first-${job.process}-${place}`
     return { user, share: job.process, place, sends: [], hears: [], inboxes: [], weight: 0, role: 'online' }
   })
+  connector.signFor(users)
   await inParallel(users, async (plan) => {
     const { client } = await connector.connectPatiently(plan)
     await client.disconnect()

@@ -28,10 +28,17 @@ const microsSince = (startedMs: number): number => (performance.now() - startedM
 
 export class Connector {
   readonly #sign: (user: string) => string
+  /** By user. */
+  readonly #tokens = new Map<string, string>()
   #avoided: number | undefined
 
   constructor(readonly job: LoadJob) {
     this.#sign = createTokenSigner(job.secret)
+  }
+
+  /** Signs their tokens ahead, as an app's server does, so that connecting does not wait for this process to sign. */
+  signFor(plans: readonly ClientPlan[]): void {
+    if (this.job.dialect === 'parley') for (const { user } of plans) this.#tokens.set(user, this.#sign(user))
   }
 
   /** The node that a client is at, or goes to. */
@@ -117,6 +124,6 @@ export class Connector {
   #identity({ user, role }: ClientPlan): Identity {
     const clean = !this.job.persistent && role !== 'offline' && role !== 'returning'
     if (this.job.dialect === 'plain') return { clientId: `${user}-${device}`, clean }
-    return { clientId: device, clean, username: user, password: this.#sign(user) }
+    return { clientId: device, clean, username: user, password: this.#tokens.get(user) ?? this.#sign(user) }
   }
 }

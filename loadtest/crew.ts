@@ -77,6 +77,7 @@ export class Crew {
   }
 
   async connect(): Promise<ConnectResult> {
+    this.#connector.signFor(this.#mine)
     const startedMs = nowMs()
     const connack = new LatencyHistogram()
     const subscribing: Participant[] = []
