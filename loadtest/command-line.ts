@@ -61,9 +61,12 @@ export function createProgram(execute: (scenario: Scenario, raw: RawOptions) => 
     .option('--offline <n>', 'further members who are not connected', '0')
     .option('--frozen <n>', 'members who stop reading while it is measured and catch up afterwards', '0')
   withRamp(scenario('connections', 'many idle sessions, then a trickle of messages among them'))
-    .option('--clients <n>', 'how many, an even number up to 100,000', '1000')
+    .option('--clients <n>', 'how many, an even number up to 100,000', '5000')
     .option('--rate <n>', 'messages/s of the trickle', '100')
-    .option('--connect-first <n>', 'others who connect and leave before, so that the broker is not measured while it warms up', '0')
+    .option(
+      '--connect-first <n>',
+      'others who connect and leave before, so that no broker is measured while it warms up (default: 3000, at most --clients; with --url 0)',
+    )
   withReturn(scenario('reconnect-storm', 'persistent sessions are cut off and come back all at once'))
     .option('--clients <n>', 'how many, an even number', '1000')
     .option('--restart', 'start the broker again in between')

@@ -100,6 +100,7 @@ export interface RawOptions {
 }
 
 const clientsMax = 100_000
+const connectFirstDefault = 3_000
 const nodesMax = 32
 const messagesMax = 1_000_000
 const backlogMax = 10_000_000
@@ -220,8 +221,11 @@ export function parseOptions(scenario: Scenario, raw: RawOptions): LoadOptions {
   if (raw.restart === true && raw.killNode === true) throw new Error('--restart and --kill-node exclude each other')
   if (raw.restart === true && brokers.running.length > 0)
     throw new Error('--restart: the tool cannot start a server again that it has not started')
+  const shape = parseScenario(scenario, raw, rate)
+  // A server that runs already is warm, and keeps whoever has connected to it.
+  const first = scenario === 'connections' && brokers.running.length === 0 ? Math.min(connectFirstDefault, shape.clients) : 0
   const options: LoadOptions = {
-    ...parseScenario(scenario, raw, rate),
+    ...shape,
     ...brokers,
     inFlight: parseWhole('--inflight', raw.inflight, 1, 10_000),
     bodyBytes: parseWhole('--bytes', raw.bytes, bodyBytesMin, bodyBytesMax),
@@ -233,7 +237,7 @@ export function parseOptions(scenario: Scenario, raw: RawOptions): LoadOptions {
     // Aedes on Redis is measured with persistent sessions; whoever is compared with it gets the same.
     persistent: raw.persistent === true || returns || peers.includes('aedes-redis'),
     rampMs: parseNumber('--ramp', raw.ramp ?? '0', 0, 3600) * 1000,
-    connectFirst: parseWhole('--connect-first', raw.connectFirst ?? '0', 0, clientsMax),
+    connectFirst: parseWhole('--connect-first', raw.connectFirst ?? String(first), 0, clientsMax),
     restart: raw.restart === true,
     killNode: raw.killNode === true,
     withinMs: parseNumber('--within', raw.within ?? '0', 0, 3600) * 1000,
