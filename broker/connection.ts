@@ -67,7 +67,7 @@ export class Connection implements Outlet, Watched, TransportEvents, PacketSink,
   #publishes: InboundQueue | undefined
   #lastTopic: KnownTopic | undefined
   #heardMs = performance.now()
-  readonly #sinceMs = performance.now()
+  readonly #sinceMs = this.#heardMs
   #stuck: { sinceMs: number; sentBytes: number } | undefined
   #sentBytes = 0
 

@@ -192,7 +192,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
   // From here on the others are heard: until the hub and the log writer are there, nothing may be waited for.
   const cluster = config.redisUrl === undefined ? undefined : createCluster({ store, logger, bus, metrics, hub: () => hub, log: () => log })
   undo.push(async () => cluster?.close())
-  const tellTakeover = createTakeover(bus, () => hub, logger)
+  const tellTakeover = cluster && createTakeover(bus, () => hub, logger)
   const hub: Hub = new Hub({
     store,
     logger,
@@ -202,7 +202,7 @@ async function start(config: Config, logger: Logger, further: readonly PluginFac
     delivered: (user, conv, seq) => delivered.acknowledged(user, conv, seq),
     opened: (session) => {
       devices.claim(claimOf(session))
-      tellTakeover(session)
+      tellTakeover?.(session)
     },
     closed: (session) => devices.release(claimOf(session)),
     observe: {

@@ -14,14 +14,10 @@ export interface SessionLimitOptions {
 }
 
 /** False: the user has as many as he may have. */
-export type MakeRoom = (user: string, device: string, wanted: { persistent: boolean }) => Promise<boolean>
+export type MakeRoom = (user: string, device: string, wanted: { persistent: boolean }) => Promise<boolean> | boolean
 
 export function createSessionLimit({ max, hub, sessions, forget }: SessionLimitOptions): MakeRoom {
-  return async (user, device, { persistent }) => {
-    const live = hub.sessionsOf(user)
-    // In the place of its older connection.
-    if (!live.some((session) => session.device === device) && live.length >= max) return false
-    if (!persistent) return true
+  const makeRoomInStore = async (user: string, device: string, live: readonly { device: string }[]): Promise<boolean> => {
     const stored = await sessions.list(user)
     if (stored.some((record) => record.device === device)) return true
     const surplus = stored.length + 1 - max
@@ -32,5 +28,11 @@ export function createSessionLimit({ max, hub, sessions, forget }: SessionLimitO
     if (oldest.length < surplus) return false
     for (const record of oldest.slice(0, surplus)) await forget(user, record.device)
     return true
+  }
+  return (user, device, { persistent }) => {
+    const live = hub.sessionsOf(user)
+    // In the place of its older connection.
+    if (!live.some((session) => session.device === device) && live.length >= max) return false
+    return persistent ? makeRoomInStore(user, device, live) : true
   }
 }
