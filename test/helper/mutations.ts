@@ -48,7 +48,7 @@ export const mutations = {
     title: 'moves the cursor of a session when it sends, not at PUBACK',
     file: 'broker/session.js',
     find: 'this.outlet.sendFrame(frame, this.inFlight.addMessage(conv, seq));',
-    replace: 'this.outlet.sendFrame(frame, this.inFlight.addMessage(conv, seq)); if (this.persistent) this.#moveCursor(conv, seq);',
+    replace: 'this.outlet.sendFrame(frame, this.inFlight.addMessage(conv, seq)); if (this.persistent) this.moveCursor(conv, seq);',
   },
   noDedup: {
     title: 'does not know a message again',
