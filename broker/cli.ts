@@ -36,13 +36,14 @@ async function start({ printConfig }: { printConfig?: true }): Promise<void> {
   endOnFault()
   // Each message takes several small buffers; they are cut from pools of this size.
   Buffer.poolSize = bufferPoolBytes
-  setFlagsFromString(compileSooner)
   // Loaded here, so that the other commands do not wait for it.
   const { createServer } = await import('./server.js')
   const starting = createServer(config)
   const close = async () => (await starting).close()
   stopOnSignal(process, close, config.drainMs + closeGraceMs, fail)
   const server = await starting
+  // Not before: what a start runs it runs once.
+  setFlagsFromString(compileSooner)
   if (secret?.generated && isLoopback(config.host)) await server.ensureUsers(demoUsers)
   // Without TLS the signal keeps its usual meaning.
   if (config.tlsCert !== undefined) process.on('SIGHUP', () => server.reloadCertificate())
