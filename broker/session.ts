@@ -61,7 +61,7 @@ interface Backlog {
 
 const readMax = 256
 
-/** What most sessions have nothing of most of the time is undefined then: an empty Map takes more memory than the rest of a session. */
+/** What a session has nothing of, as most have most of the time, is undefined: empty Maps would take four times the memory of the rest. */
 export class Session implements CursorMoves {
   readonly inFlight = new InFlight()
   /** Conversations in which newer messages wait in the log; in ascending, disjoint ranges. Never empty. */

@@ -28,7 +28,7 @@ const microsSince = (startedMs: number): number => (performance.now() - startedM
 
 export class Connector {
   readonly #sign: (user: string) => string
-  /** By user. */
+  /** By user; for one connect. */
   readonly #tokens = new Map<string, string>()
   #avoided: number | undefined
 
@@ -124,6 +124,12 @@ export class Connector {
   #identity({ user, role }: ClientPlan): Identity {
     const clean = !this.job.persistent && role !== 'offline' && role !== 'returning'
     if (this.job.dialect === 'plain') return { clientId: `${user}-${device}`, clean }
-    return { clientId: device, clean, username: user, password: this.#tokens.get(user) ?? this.#sign(user) }
+    return { clientId: device, clean, username: user, password: this.#tokenOf(user) }
+  }
+
+  #tokenOf(user: string): string {
+    const token = this.#tokens.get(user) ?? this.#sign(user)
+    this.#tokens.delete(user)
+    return token
   }
 }
