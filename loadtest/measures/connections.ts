@@ -9,10 +9,8 @@ const settleSeconds = 2
 
 export async function measureConnections(stage: Stage): Promise<Figures> {
   const { options, broker } = stage
-  // What others have left behind counts as theirs who stay.
-  const nodesBefore = await readStatsOf(broker.pids('nodes'))
   await stage.connectFirst()
-  const before = await readStatsOf(broker.pids())
+  const [before, nodesBefore] = [await readStatsOf(broker.pids()), await readStatsOf(broker.pids('nodes'))]
   const connecting = await stage.connect()
   const connected = await readStatsOf(broker.pids())
   await stage.pass('settling', Math.min(settleSeconds, options.seconds))
