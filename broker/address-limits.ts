@@ -39,7 +39,7 @@ export class AddressLimits {
     this.#failuresOfAccount = bucketsOf(limits.failedLoginRateLimit, nowMs)
   }
 
-  /** Counts a new connection until its socket closes. False: it is one too many. */
+  /** Counts a new connection until its socket closes; once for a socket. False: it is one too many. */
   admits(socket: Duplex, address: string): boolean {
     const network = networkOf(address)
     const open = this.#open.get(network) ?? 0

@@ -3,7 +3,7 @@
  * of a connect (docs/performance.md). Only says yes, and only to what jose would accept, too: what it does not know as good the caller, or
  * it itself, gives to jose, which finds the words. Claims are judged at every call; nothing is remembered of a token.
  */
-import * as crypto from 'node:crypto'
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { type JWTPayload, UnsecuredJWT } from 'jose'
 
 /** A header with any other field (`crit`, `b64`, `kid`) is jose's to judge. */
@@ -24,53 +24,18 @@ export interface ClaimRules {
   currentDate?: Date
 }
 
-export class Hs256 {
-  readonly #sign: (text: string) => string
-
-  constructor(secret: Buffer) {
-    this.#sign = createHmac(secret)
-  }
-
-  /** The claims; undefined when this is not for sure a token that the secret has signed. Throws what jose throws for claims that do not hold. */
-  verify(token: string, rules: ClaimRules): JWTPayload | undefined {
-    const headerEnd = token.indexOf('.')
-    const signedEnd = token.length - signatureLength - 1
-    if (signedEnd <= headerEnd || token[signedEnd] !== '.' || !plainHeaders.has(token.slice(0, headerEnd))) return undefined
-    const claims = token.slice(headerEnd + 1, signedEnd)
-    if (!base64url.test(claims)) return undefined
-    if (!isSame(this.#sign(token.slice(0, signedEnd)), token.slice(signedEnd + 1))) return undefined
-    // The signature holds: what is left to judge is a token without one.
-    return usualClaims(claims, rules) ?? UnsecuredJWT.decode(`${unsecuredHeader}.${claims}.`, rules).payload
-  }
-}
-
-const blockBytes = 64
-const digestBytes = 32
-
-/**
- * HMAC-SHA-256 [RFC 2104] of ASCII text, in base64url. By Node's digest in one call, which costs half of `createHmac`: that makes a stream for
- * every message. Older than 20.12 Node has no such call.
- */
-function createHmac(secret: Buffer): (text: string) => string {
-  if (crypto.hash === undefined) return (text) => crypto.createHmac('sha256', secret).update(text).digest('base64url')
-  const key = Buffer.alloc(blockBytes)
-  key.set(secret.length > blockBytes ? crypto.createHash('sha256').update(secret).digest() : secret)
-  const inner = key.map((byte) => byte ^ 0x36)
-  const outer = Buffer.concat([key.map((byte) => byte ^ 0x5c), Buffer.alloc(digestBytes)])
-  return (text) => {
-    const message = Buffer.allocUnsafe(blockBytes + text.length)
-    message.set(inner)
-    message.write(text, blockBytes, 'latin1')
-    outer.write(crypto.hash('sha256', message, 'binary'), blockBytes, 'latin1')
-    return crypto.hash('sha256', outer, 'base64url')
-  }
-}
-
-/** Takes as long for any two texts of a length. */
-function isSame(right: string, given: string): boolean {
-  let difference = right.length ^ given.length
-  for (let i = 0; i < right.length; i++) difference |= right.charCodeAt(i) ^ given.charCodeAt(i)
-  return difference === 0
+/** The claims; undefined when this is not for sure a token that the key has signed. Throws what jose throws for claims that do not hold. */
+export function verifyHs256(token: string, key: KeyObject, rules: ClaimRules): JWTPayload | undefined {
+  const headerEnd = token.indexOf('.')
+  const signedEnd = token.length - signatureLength - 1
+  if (signedEnd <= headerEnd || token[signedEnd] !== '.' || !plainHeaders.has(token.slice(0, headerEnd))) return undefined
+  const claims = token.slice(headerEnd + 1, signedEnd)
+  if (!base64url.test(claims)) return undefined
+  const given = Buffer.from(token.slice(signedEnd + 1))
+  const right = Buffer.from(createHmac('sha256', key).update(token.slice(0, signedEnd)).digest('base64url'))
+  if (given.length !== right.length || !timingSafeEqual(given, right)) return undefined
+  // The signature holds: what is left to judge is a token without one.
+  return usualClaims(claims, rules) ?? UnsecuredJWT.decode(`${unsecuredHeader}.${claims}.`, rules).payload
 }
 
 /** Claims that hold whatever the clock tolerance is, and whose issuer and audience are one text each; undefined for all others. */

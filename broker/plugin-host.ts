@@ -286,7 +286,7 @@ export class PluginHost {
   #tell<Name extends Watcher>(name: Name, ...told: Parameters<NonNullable<Plugin[Name]>>): void {
     for (const plugin of this.#watching(name)) {
       try {
-        ;(plugin[name] as ((...told: unknown[]) => void) | undefined)?.(...told)
+        ;(plugin[name] as (...told: unknown[]) => void)(...told)
       } catch (error) {
         this.#failed(plugin, error)
       }

@@ -3,11 +3,11 @@
  * key or JWKS URL) and thereby the algorithms; nothing in a token changes how it is verified. When a key or the
  * revocation date cannot be read, the token is refused. A client always hears the same words; the log has the reason.
  */
-import { webcrypto } from 'node:crypto'
+import { createSecretKey, webcrypto } from 'node:crypto'
 import { createRemoteJWKSet, customFetch, type JWTPayload, type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose'
 import type { Config } from '../broker/config.js'
 import { type Refusal, refuse } from '../broker/errors.js'
-import { type ClaimRules, Hs256 } from '../broker/hs256.js'
+import { type ClaimRules, verifyHs256 } from '../broker/hs256.js'
 import type { Identity, Plugin, PluginServer } from '../broker/plugin.js'
 import { parsePublicKey } from '../broker/public-key.js'
 import { loadSecret } from '../broker/secret.js'
@@ -69,8 +69,8 @@ function createVerify(config: Config, pace: JwksPace): Verify {
   const key = webcrypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, ['verify'])
   const verifySlowly = async (token: string): Promise<JWTPayload> =>
     (await jwtVerify(token, await key, { ...common, algorithms: ['HS256'] })).payload
-  const hs256 = new Hs256(secret)
-  return (token) => hs256.verify(token, common) ?? verifySlowly(token)
+  const hmacKey = createSecretKey(secret)
+  return (token) => verifyHs256(token, hmacKey, common) ?? verifySlowly(token)
 }
 
 /** jose has a cooldown only after a success: without one after a failure, each connect would hit a dead issuer. */

@@ -14,7 +14,7 @@ import { type ConversationId, groupOf, isGroup, usersOf } from '../topics.js'
 
 /** A session. */
 interface Follower {
-  /** It has its place in each conversation that its user had when they were read: any other is newer, and all of it for him. */
+  /** It has its place in each conversation that its user had when they were read: every other is newer, and all of it for him. */
   readonly isPlaced: boolean
   readonly groups: ReadonlySet<ConversationId> | undefined
   /** Groups that its user has left, and up to where it has heard them. */

@@ -201,7 +201,7 @@ t.test('without an id: a retransmission is recognised by session, packet id and 
   t.equal(await headOf(bob, 'u/alice'), 5)
 })
 
-t.test('without an id: any name of a device will do', async (t) => {
+t.test('without an id every name of a device will do', async (t) => {
   const s = await stage(t)
   await s.actor('bob')
   const packet = { topic: 'u/bob/msg', qos: 1, packetId: 7, payload: 'hi' }
